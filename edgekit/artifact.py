@@ -1,0 +1,209 @@
+"""An artifact: a sealed, immutable folder with `manifest.json`, or a model folder from outside described the same way."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from edgekit.digest import SHORT, digest_file, digest_json, list_files
+from edgekit.errors import StoreError
+
+__all__ = [
+    "MANIFEST",
+    "Artifact",
+    "Facts",
+    "FileEntry",
+    "Format",
+    "Manifest",
+    "Skipped",
+    "Task",
+    "library_versions",
+]
+
+MANIFEST = "manifest.json"
+Format = Literal["hf", "onnx", "gguf"]
+
+
+class Frozen(BaseModel):
+    """Base of all values: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(Frozen):
+    """What the model is for; it travels with the artifact, so that a file can be run without its recipe."""
+
+    kind: Literal["text-classification"] = "text-classification"
+    labels: tuple[str, ...]
+    max_length: int
+    pair: bool = False
+    segments: bool = False  # True: token type ids tell the two texts apart; False: always zero
+
+
+class Skipped(Frozen):
+    """Something a stage left alone, and why."""
+
+    name: str
+    reason: str
+
+
+class Facts(Frozen):
+    """What a stage did: nothing changes silently. `changed=False` makes the runner fail the step."""
+
+    summary: str
+    changed: bool = True
+    touched: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
+    numbers: dict[str, float | int | str | bool] = {}
+
+
+class FileEntry(Frozen):
+    """A file's digest and size (bytes)."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(Frozen):
+    """What is known of an artifact. `parents` maps an input's name to the key of the artifact it was."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    format: Format
+    stage: str
+    stage_version: int
+    config: dict[str, JsonValue]
+    parents: dict[str, str]
+    files: dict[str, FileEntry]
+    libraries: dict[str, str]
+    facts: Facts
+    task: Task | None = None
+    metrics: dict[str, float] = {}
+    seconds: float = 0.0
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def key(self) -> str:
+        return self.manifest.key
+
+    @property
+    def short(self) -> str:
+        return self.manifest.key[:SHORT]
+
+    @property
+    def format(self) -> Format:
+        return self.manifest.format
+
+    @property
+    def task(self) -> Task | None:
+        return self.manifest.task
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the model file itself: what a device has to hold (tokenizer and notes left out)."""
+        return sum(e.size for n, e in self.manifest.files.items() if Path(n).suffix in MODEL_SUFFIXES)
+
+    @property
+    def model_file(self) -> Path:
+        """The one model file of an `onnx` or `gguf` artifact."""
+        return self.path / f"model.{self.format}" if self.format != "hf" else self.path / "model.safetensors"
+
+    @classmethod
+    def open(cls, path: Path) -> Artifact:
+        """Read a sealed folder's manifest.
+
+        Raises StoreError where the manifest is missing or damaged.
+        """
+        try:
+            manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            raise StoreError(
+                f"{path}: no {MANIFEST}", hint="this folder was not written by edgekit"
+            ) from None
+        except (ValidationError, OSError) as error:
+            raise StoreError(f"{path / MANIFEST}: damaged ({str(error).splitlines()[0]})") from None
+        return cls(path, manifest)
+
+    @classmethod
+    def outside(cls, path: Path, task: Task | None) -> Artifact:
+        """Describe a Transformers folder that edgekit did not write; its key is the digest of its files."""
+        files = entries(path)
+        content: JsonValue = {name: entry.sha256 for name, entry in files.items()}
+        manifest = Manifest(
+            key=digest_json({"outside": content}),
+            format="hf",
+            stage="source",
+            stage_version=1,
+            config={},
+            parents={},
+            files=files,
+            libraries={},
+            facts=Facts(summary="a model from outside"),
+            task=task,
+        )
+        return cls(path, manifest)
+
+    def damage(self) -> list[str]:
+        """What is wrong with the files on disk: missing, added or changed names; empty when sound."""
+        wanted = self.manifest.files
+        found = {p.relative_to(self.path).as_posix(): p for p in list_files(self.path)}
+        found.pop(MANIFEST, None)
+        problems = [f"{name}: missing" for name in sorted(wanted.keys() - found.keys())]
+        problems += [f"{name}: not in the manifest" for name in sorted(found.keys() - wanted.keys())]
+        for name in sorted(wanted.keys() & found.keys()):
+            if (
+                found[name].stat().st_size != wanted[name].size
+                or digest_file(found[name]) != wanted[name].sha256
+            ):
+                problems.append(f"{name}: changed")
+        return problems
+
+
+MODEL_SUFFIXES = {".safetensors", ".onnx", ".gguf", ".data"}
+
+
+def entries(folder: Path) -> dict[str, FileEntry]:
+    """Digest and size of every file below `folder` but its manifest."""
+    return {
+        p.relative_to(folder).as_posix(): FileEntry(sha256=digest_file(p), size=p.stat().st_size)
+        for p in list_files(folder)
+        if p != folder / MANIFEST
+    }
+
+
+def seal(folder: Path, manifest: Manifest) -> Artifact:
+    """Write the manifest; the caller then renames the folder into place."""
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, sort_keys=True)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    return Artifact(folder, manifest)
+
+
+def library_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions of distributions; "absent" for one that is not installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def machine_name() -> str:
+    """Architecture and system of this machine, for manifests (recorded, not keyed)."""
+    return f"{platform.system()} {platform.machine()}"

@@ -1,0 +1,1 @@
+"""Data sets from files or the hub, by digest."""

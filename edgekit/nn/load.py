@@ -1,0 +1,162 @@
+"""Loading and saving a classifier as a plain Transformers folder; `edits.json` rebuilds what `config.json` cannot say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from pydantic import ValidationError
+
+from edgekit.artifact import Frozen
+from edgekit.errors import ModelError
+from edgekit.nn.families import Family, family_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "EDITS",
+    "Edits",
+    "copy_tokenizer",
+    "backbone",
+    "check_folder",
+    "encoder_layers",
+    "load_classifier",
+    "read_edits",
+    "save_model",
+    "submodule",
+]
+
+EDITS = "edits.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+class Edits(Frozen):
+    """Shapes that no `config.json` key can express. Applied to a freshly built model before its weights are loaded."""
+
+    schema_version: int = 1
+    heads: dict[int, int] = {}  # layer -> heads that are left
+    ffn: dict[int, int] = {}  # layer -> FFN neurons that are left
+    low_rank: dict[str, int] = {}  # module path from the model -> rank; Linear and Embedding
+
+    @property
+    def empty(self) -> bool:
+        return not (self.heads or self.ffn or self.low_rank)
+
+
+def read_edits(folder: Path) -> Edits:
+    """The folder's edits; empty where it has none. Raises ModelError for a damaged file."""
+    path = folder / EDITS
+    if not path.exists():
+        return Edits()
+    try:
+        return Edits.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ModelError(f"{path}: {error.errors()[0]['msg']}") from None
+
+
+def submodule(root: torch.nn.Module, path: str) -> torch.nn.Module:
+    """`root.a.b.c` for the dotted `path`."""
+    return root.get_submodule(path)
+
+
+def backbone(model: PreTrainedModel) -> tuple[torch.nn.Module, Family]:
+    """The encoder inside a classifier, and its family."""
+    family = family_of(model.config.model_type)
+    return model.get_submodule(family.backbone), family
+
+
+def encoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The list of Transformer layers."""
+    root, family = backbone(model)
+    return cast("torch.nn.ModuleList", root.get_submodule(family.layers))
+
+
+def load_classifier(
+    folder: Path, labels: tuple[str, ...] | None = None, *, device: str = "cpu"
+) -> PreTrainedModel:
+    """A sequence classifier in float32, eval mode, from a folder of config.json + safetensors (+ edits.json).
+
+    `labels`: give it a new head for these label names where the folder's own labels are others (fine-tuning starts so).
+    Raises ModelError for a pickle, missing weights, or an unsupported architecture. No code of the folder is run.
+    """
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    from edgekit.nn.surgery import rebuild
+
+    check_folder(folder)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    family_of(config.model_type)
+    if labels is not None and list(config.id2label.values()) != list(labels):
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {name: index for index, name in enumerate(labels)}
+    edits = read_edits(folder)
+    if edits.empty:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=labels is not None,
+        )
+    else:
+        model = AutoModelForSequenceClassification.from_config(config)
+        rebuild(model, edits)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    return cast("PreTrainedModel", model.to(device).eval())
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ModelError unless the folder holds config.json, safetensors weights and a fast tokenizer."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json", hint="give a Transformers model folder")
+    if not list(folder.glob("*.safetensors")):
+        pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
+        if pickles:
+            hint = "a pickle can run code when it is read; convert it with save_pretrained(safe_serialization=True)"
+            raise ModelError(
+                f"{folder} has its weights only as a pickle ({', '.join(sorted(pickles))}): refused",
+                hint=hint,
+            )
+        raise ModelError(f"{folder} has no model.safetensors")
+    if not any(
+        (folder / n).is_file()
+        for n in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
+    ):
+        raise ModelError(f"{folder} has no tokenizer", hint="tokenizer.json is needed beside the weights")
+
+
+def save_model(
+    model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits: Edits | None = None
+) -> None:
+    """Write config.json, model.safetensors (float32, contiguous), the tokenizer, and edits.json where it is not empty."""
+    model.to("cpu").save_pretrained(out, safe_serialization=True)
+    if edits is not None and not edits.empty:
+        text = json.dumps(edits.model_dump(mode="json"), indent=2, sort_keys=True)
+        (out / EDITS).write_text(text + "\n", encoding="utf-8")
+    copy_tokenizer(tokenizer_from, out)
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Copy the tokenizer; a folder that only has a slow tokenizer's files gets a `tokenizer.json` made by Transformers."""
+    import shutil
+
+    if not (source / "tokenizer.json").is_file():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False).save_pretrained(
+            out
+        )
+        return
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file() and not (out / name).exists():
+            shutil.copyfile(source / name, out / name)

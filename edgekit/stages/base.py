@@ -1,0 +1,56 @@
+"""What all stages share: the context they are given and the outcome they return. Nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgekit.artifact import Artifact, Facts, Format, Frozen, Task
+from edgekit.data.table import Table
+from edgekit.errors import StageError
+from edgekit.progress import Progress, Silent
+
+__all__ = ["Config", "Context", "Outcome", "SplitName"]
+
+SplitName = Literal["train", "validation", "test", "unlabeled"]
+
+
+class Config(Frozen):
+    """Base of every stage's config: its fields are the stage's options on the command line and in a recipe.
+
+    Every field has a `description` (the option's help) and a default.
+    """
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may use besides its source: data by split, a teacher, a device, and a way to tell how far it is.
+
+    `scratch` survives a kill: a stage that is called again with the same key may go on from what it left there.
+    """
+
+    data: Mapping[SplitName, Table] = field(default_factory=dict)
+    teacher: Artifact | None = None
+    task: Task | None = None  # the recipe's task; `labels` empty until the data are read
+    scratch: Path | None = None
+    device: str = "cpu"
+    threads: int = 0  # 0: as many as the machine has
+    progress: Progress = field(default_factory=Silent)
+
+    def split(self, name: SplitName) -> Table:
+        """The split's table. Raises StageError where the step was given none."""
+        if name not in self.data:
+            raise StageError(f"this stage needs the {name} data", hint=f"give --{name} FILE")
+        return self.data[name]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage made: the folder's format, what was done, the task it now serves, and what it measured on the way."""
+
+    format: Format
+    facts: Facts
+    task: Task | None
+    metrics: dict[str, float] = field(default_factory=dict)
