@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 SEED = 20240607
 SPLITS = ("train", "validation", "test")
@@ -29,29 +30,21 @@ SIZES = {"train": (100, 108), "validation": (13, 16), "test": (30, 36)}
 # Part of the validation sentences that comes from train templates (with other values and noise).
 VALIDATION_FROM_TRAIN = 0.3
 # How often a validation or test sentence takes a value (or wrapper) that train never shows.
-HELD_OUT_VALUE = 0.5
+HELD_OUT_VALUE = 0.4
 # How often one bare request may be used again, inside its own split only, with other words around it.
 MAX_REUSE = 3
 
 WRAP = 0.45
-CORRECT_ONESELF = 0.06
+CORRECT_ONESELF = 0.05
 HESITATE = 0.12
 REPEAT_START = 0.03
 UNCONTRACT = 0.15
 DROP_APOSTROPHE = 0.2
-TYPO = 0.15
+TYPO = 0.12
 SECOND_TYPO = 0.15
-# The ways a sentence is written down: as typed with care, as typed in a chat, as a speech recognizer gives it.
+# The ways a sentence is written down: typed with care, typed in a chat, or given by a speech recognizer.
 STYLES = {"written": 0.42, "chat": 0.26, "speech": 0.32}
 
-# Slots whose value a speaker may correct in mid-sentence ("the kitchen, no wait, the den").
-CORRECTABLE = frozenset(
-    "room light lights lamp color percent temp clock hour duration cooktime item door blinds camera artist genre "
-    "oneday calday city wday who song appliance cycler consumer".split()
-)
-CORRECTIONS = ("{}, no wait, {}", "{}, I mean {}", "{}, sorry, {}", "{}, uh no, {}", "{}, make that {}")
-FILLERS = ("um", "uh", "er", "hmm", "like", "you know")
-BEFORE_FILLER = frozenset("the a an my to at for in on some".split())
 UNCONTRACTED = (
     (r"\bit's (?!been)", "it is "),
     (r"\bwhat's\b", "what is"),
@@ -64,18 +57,95 @@ UNCONTRACTED = (
     (r"\bdon't\b", "do not"),
     (r"\bI've\b", "I have"),
 )
-NEIGHBORS = {
-    **{"q": "wa", "w": "qes", "e": "wrd", "r": "etf", "t": "ryg", "y": "tuh", "u": "yij", "i": "uok"},
-    **{"o": "ipl", "p": "ol", "a": "qsz", "s": "adw", "d": "sfe", "f": "dgr", "g": "fht", "h": "gjy"},
-    **{"j": "hku", "k": "jli", "l": "kop", "z": "xas", "x": "zcs", "c": "xvd", "v": "cbf", "b": "vng"},
-    **{"n": "bmh", "m": "nj"},
-}
-ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 KINDS = {"": "command", "!": "fragment", "?": "question", ".": "statement"}
+
+CARD = Template("""\
+# home-intents
+
+Requests to a home assistant, each with what is wanted: $total English sentences, $intents intents, for text
+classification. It is the demo data set of edgekit: small enough to train on with a CPU, hard enough that a
+fine-tuned model still makes mistakes.
+
+**The sentences are made, not collected.** Nobody said them. A script fills in templates that were written
+for this data set, and then adds noise. No other data set was copied from or looked at.
+
+## Files
+
+| file | sentences | templates |
+| --- | ---: | ---: |
+| `train.csv` | $train | $train_templates |
+| `validation.csv` | $validation | $validation_templates, and those of train |
+| `test.csv` | $test | $test_templates |
+
+Columns: `text`, `intent`. UTF-8, comma-separated, LF ends of line, a header line. No two sentences of the
+data set are the same, over all splits, when case, spaces and punctuation are put aside.
+
+## Intents
+
+| intent | train | validation | test | what it means |
+| --- | ---: | ---: | ---: | --- |
+$table
+
+Many intents are near misses of each other, and sentences were written to sit close to the border: an alarm
+rings at a time of day, a timer counts down a length of time, and a reminder names something to do; "good
+night" starts a scene, but "I'm going to sleep, turn off the desk lamp" switches a light off; "lock the back
+door" is not "did I lock the back door?"; "how warm is it in here?" is not "how warm is it outside?";
+"remind me to buy milk" is a reminder, not an entry in the shopping list. Some sentences do not name what
+they want: "it's too dark in here", "it's freezing in the office", "the sun is in my eyes". Changing an
+alarm counts as `alarm_set`. Where a speaker corrects herself, the last word holds.
+
+## How the test set differs
+
+The three splits have different lists of templates, so a test sentence is always phrased in a way that no
+train sentence is. Validation sentences come to about 70 % from templates of their own, and for the rest
+from train templates with other words in them. In validation and test, about 40 % of the values (rooms,
+songs, things to buy, times ...) and of the phrases put around a sentence ("be a dear and ...") never occur
+in train. A bare request (before phrases and noise are added) never occurs in two splits. So the test
+measures how well a model copes with new phrasings, and a validation score is a little too good as an
+estimate of it.
+
+## Noise
+
+The same in all splits, and drawn at random for each sentence:
+
+- a polite or chatty phrase around it, in 45 % ("could you please ...", "my hands are full, ...");
+- a correction in mid-sentence ("the kitchen, no wait, the den"), in 5 % of the values where that makes
+  sense;
+- a hesitation ("um", "uh", "er", "hmm", "you know") in 12 %, or a start said twice, in 3 %;
+- contractions written out ("I am", "do not"), in 15 %;
+- a manner of writing: with care (42 %), as in a chat (26 %: lower case, commas, question marks and
+  apostrophes often missing) or as a speech recognizer gives it (32 %: lower case, no punctuation, numbers
+  in words);
+- in 12 %, a misspelled word (a letter dropped, doubled, swapped with the next or replaced by its neighbor
+  on the keyboard), now and then two.
+
+## How hard it is
+
+$difficulty
+
+## Limits
+
+- Made sentences are more regular than what people say: real requests to a real assistant vary more, and a
+  score here says little about a product. Use the set to compare models, runtimes and compressed versions of
+  a model.
+- Sentences that come from one template resemble each other, so they are not independent: the true
+  uncertainty of a score is larger than its count of sentences suggests.
+- English only, mostly American; one intent per sentence; no "none of these" class.
+- Names of artists, songs and cities only serve as examples of what people ask for.
+
+## Licence
+
+Apache-2.0, as edgekit itself.
+
+## Make it again
+
+    python -m benchmarks.make_home_intents
+
+This rewrites the CSV files and this card, byte for byte. The templates are in
+`benchmarks/home_intents_grammar.toml`.
+""")
+DIFFICULTY = """\
+@@DIFF@@"""
 
 
 @dataclass(frozen=True)
@@ -88,6 +158,19 @@ class Intent:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """The words and letters that noise is made of."""
+
+    correctable: frozenset[str]
+    corrections: tuple[str, ...]
+    fillers: tuple[str, ...]
+    before_filler: frozenset[str]
+    neighbors: dict[str, str]
+    ones: tuple[str, ...]
+    tens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Grammar:
     """The tables of the grammar file."""
 
@@ -96,6 +179,7 @@ class Grammar:
     wrappers: dict[str, list[str]]
     held_out_wrappers: dict[str, list[str]]
     intents: tuple[Intent, ...]
+    noise: Noise
 
 
 @dataclass(frozen=True)
@@ -127,8 +211,23 @@ def load_grammar(path: Path = GRAMMAR) -> Grammar:
     repeated = [template for template, count in templates.items() if count > 1]
     if repeated:
         raise ValueError(f"templates used twice: {repeated}")
+    raw = table["noise"]
+    noise = Noise(
+        correctable=frozenset(raw["correctable"]),
+        corrections=tuple(raw["corrections"]),
+        fillers=tuple(raw["fillers"]),
+        before_filler=frozenset(raw["before_filler"]),
+        neighbors=raw["neighbors"],
+        ones=tuple(raw["ones"]),
+        tens=tuple(raw["tens"]),
+    )
     return Grammar(
-        table["slots"], table["held_out_slots"], table["wrappers"], table["held_out_wrappers"], intents
+        slots=table["slots"],
+        held_out_slots=table["held_out_slots"],
+        wrappers=table["wrappers"],
+        held_out_wrappers=table["held_out_wrappers"],
+        intents=intents,
+        noise=noise,
     )
 
 
@@ -166,15 +265,16 @@ def fill(grammar: Grammar, template: str, draw: Draw) -> str:
         return match[1] if rng.random() < 0.5 else ""
 
     def choice(match: re.Match[str]) -> str:
-        return rng.choice(match[1].split("|"))
+        options: list[str] = match[1].split("|")
+        return rng.choice(options)
 
     def slot(match: re.Match[str]) -> str:
         name = match[1]
         value = choose_value(grammar, name, draw)
-        if name in CORRECTABLE and not draw.corrected and rng.random() < CORRECT_ONESELF:
+        if name in grammar.noise.correctable and not draw.corrected and rng.random() < CORRECT_ONESELF:
             draw.corrected = True
             other = choose_value(grammar, name, draw)
-            return rng.choice(CORRECTIONS).format(value, other)
+            return rng.choice(grammar.noise.corrections).format(value, other)
         return value
 
     text = template
@@ -200,15 +300,15 @@ def wrap(grammar: Grammar, core: str, kind: str, draw: Draw) -> str:
 # Noise
 
 
-def hesitate(text: str, rng: random.Random) -> str:
+def hesitate(text: str, rng: random.Random, noise: Noise) -> str:
     """Put a filler word at the start or before a small word, or start twice."""
     words = text.split(" ")
     if rng.random() < HESITATE:
-        places = [i for i, word in enumerate(words) if i and word in BEFORE_FILLER]
+        places = [i for i, word in enumerate(words) if i and word in noise.before_filler]
         if places and rng.random() < 0.6:
-            words.insert(rng.choice(places), rng.choice(FILLERS))
+            words.insert(rng.choice(places), rng.choice(noise.fillers))
         else:
-            words.insert(0, rng.choice(FILLERS[:4]) + ",")
+            words.insert(0, rng.choice(noise.fillers[:4]) + ",")
     elif rng.random() < REPEAT_START and len(words) > 3:
         words = words[: rng.choice((1, 2))] + words
     return " ".join(words)
@@ -222,36 +322,37 @@ def uncontract(text: str, rng: random.Random) -> str:
     return text
 
 
-def number_words(number: int) -> str:
+def number_words(number: int, noise: Noise) -> str:
     """A number from 0 to 999 in words."""
     if number >= 100:
-        rest = f" {number_words(number % 100)}" if number % 100 else ""
-        return f"{ONES[number // 100]} hundred{rest}"
+        rest = f" {number_words(number % 100, noise)}" if number % 100 else ""
+        return f"{noise.ones[number // 100]} hundred{rest}"
     if number < 20:
-        return ONES[number]
-    return TENS[number // 10 - 2] + (f" {ONES[number % 10]}" if number % 10 else "")
+        return noise.ones[number]
+    return noise.tens[number // 10 - 2] + (f" {noise.ones[number % 10]}" if number % 10 else "")
 
 
-def speak_numbers(text: str) -> str:
+def speak_numbers(text: str, noise: Noise) -> str:
     """Write numbers and clock times as they are said."""
 
     def say(match: re.Match[str]) -> str:
         hour, minute = int(match[1]), match[2]
         if minute is None:
-            return number_words(hour)
-        return f"{number_words(hour)} {'oh ' if minute[0] == '0' else ''}{number_words(int(minute))}"
+            return number_words(hour, noise)
+        oh = "oh " if minute[0] == "0" else ""
+        return f"{number_words(hour, noise)} {oh}{number_words(int(minute), noise)}"
 
     return re.sub(r"(\d+)(?::(\d\d))?", say, text)
 
 
-def set_style(text: str, rng: random.Random) -> str:
+def set_style(text: str, rng: random.Random, noise: Noise) -> str:
     """Write the sentence with care, as in a chat or as a speech recognizer would."""
     style = weighted(rng, STYLES)
     if style == "written":
         return text[0].upper() + re.sub(r"(?<=[?!.] )[a-z]", lambda match: match[0].upper(), text[1:])
     text = text.lower()
     if style == "speech":
-        return " ".join(re.sub(r"[,.?!]", "", speak_numbers(text).replace("-", " ")).split())
+        return " ".join(re.sub(r"[,.?!]", "", speak_numbers(text, noise).replace("-", " ")).split())
     text = text.rstrip(".!")
     if rng.random() < 0.5:
         text = text.rstrip("?")
@@ -262,7 +363,7 @@ def set_style(text: str, rng: random.Random) -> str:
     return text
 
 
-def misspell(word: str, rng: random.Random) -> str:
+def misspell(word: str, rng: random.Random, noise: Noise) -> str:
     """Drop, double, swap or replace one letter, never the first."""
     at = rng.randrange(1, len(word) - 1)
     how = rng.choice(("drop", "double", "swap", "neighbor", "neighbor"))
@@ -272,10 +373,10 @@ def misspell(word: str, rng: random.Random) -> str:
         return word[: at + 1] + word[at:]
     if how == "swap":
         return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-    return word[:at] + rng.choice(NEIGHBORS[word[at]]) + word[at + 1 :]
+    return word[:at] + rng.choice(noise.neighbors[word[at]]) + word[at + 1 :]
 
 
-def add_typos(text: str, rng: random.Random, known: frozenset[str]) -> str:
+def add_typos(text: str, rng: random.Random, noise: Noise, known: frozenset[str]) -> str:
     """Misspell one word of four letters or more, now and then two; never into another word in use."""
     if rng.random() >= TYPO:
         return text
@@ -285,7 +386,7 @@ def add_typos(text: str, rng: random.Random, known: frozenset[str]) -> str:
         if not places:
             return text
         place = rng.choice(places)
-        wrong = misspell(words[place], rng)
+        wrong = misspell(words[place], rng, noise)
         if wrong not in known:
             words[place] = wrong
         text = " ".join(words)
@@ -318,6 +419,7 @@ class Maker:
         """One new sentence from a template, or None where it has hardly any left."""
         mark = template[-1] if template[-1] in KINDS else ""
         body = template.removesuffix(mark)
+        noise = self.grammar.noise
         for attempt in range(40):
             draw = Draw(rng, held_out=split != "train")
             core = fill(self.grammar, body, draw)
@@ -326,8 +428,8 @@ class Maker:
             if self.cores.get(core_key, split) != split or self.uses[core_key] >= reuse:
                 continue
             text = wrap(self.grammar, core, KINDS[mark], draw)
-            text = uncontract(hesitate(text, rng), rng)
-            text = add_typos(set_style(text, rng), rng, self.known)
+            text = uncontract(hesitate(text, rng, noise), rng)
+            text = add_typos(set_style(text, rng, noise), rng, noise, self.known)
             if key(text) in self.taken:
                 continue
             self.taken.add(key(text))
@@ -371,6 +473,25 @@ def write_csv(path: Path, examples: Sequence[Example]) -> None:
         writer.writerows((example.text, example.intent) for example in examples)
 
 
+def write_card(path: Path, grammar: Grammar, splits: dict[str, list[Example]]) -> None:
+    """Write the data card: `CARD` with the counts filled in."""
+    counts = {split: Counter(example.intent for example in splits[split]) for split in SPLITS}
+    rows = [
+        " | ".join((f"| `{it.name}`", *(str(counts[split][it.name]) for split in SPLITS), f"{it.about} |"))
+        for it in grammar.intents
+    ]
+    templates = {split: sum(len(intent.templates[split]) for intent in grammar.intents) for split in SPLITS}
+    fields = {
+        "difficulty": DIFFICULTY,
+        "intents": len(grammar.intents),
+        "total": sum(map(len, splits.values())),
+        "table": "\n".join(rows),
+        **{split: len(splits[split]) for split in SPLITS},
+        **{f"{split}_templates": templates[split] for split in SPLITS},
+    }
+    path.write_text(CARD.substitute(fields), encoding="utf-8", newline="\n")
+
+
 def main() -> None:
     """Write the three splits and the data card."""
     parser = argparse.ArgumentParser(description="Make the data set home-intents.")
@@ -383,6 +504,7 @@ def main() -> None:
     for split, examples in splits.items():
         write_csv(out / f"{split}.csv", examples)
         print(f"{split}: {len(examples)} sentences")
+    write_card(out / "README.md", grammar, splits)
 
 
 if __name__ == "__main__":

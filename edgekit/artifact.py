@@ -132,9 +132,7 @@ class Artifact:
         try:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
         except FileNotFoundError:
-            raise StoreError(
-                f"{path}: no {MANIFEST}", hint="this folder was not written by edgekit"
-            ) from None
+            raise StoreError(f"{path}: no {MANIFEST}", hint="this folder was not written by edgekit") from None
         except (ValidationError, OSError) as error:
             raise StoreError(f"{path / MANIFEST}: damaged ({str(error).splitlines()[0]})") from None
         return cls(path, manifest)
@@ -166,10 +164,7 @@ class Artifact:
         problems = [f"{name}: missing" for name in sorted(wanted.keys() - found.keys())]
         problems += [f"{name}: not in the manifest" for name in sorted(found.keys() - wanted.keys())]
         for name in sorted(wanted.keys() & found.keys()):
-            if (
-                found[name].stat().st_size != wanted[name].size
-                or digest_file(found[name]) != wanted[name].sha256
-            ):
+            if found[name].stat().st_size != wanted[name].size or digest_file(found[name]) != wanted[name].sha256:
                 problems.append(f"{name}: changed")
         return problems
 

@@ -34,9 +34,7 @@ def digest_file(path: Path) -> str:
 
 def list_files(folder: Path) -> list[Path]:
     """All files below `folder`, sorted by their relative POSIX path."""
-    return sorted(
-        (p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).as_posix()
-    )
+    return sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.relative_to(folder).as_posix())
 
 
 def digest_files(folder: Path) -> dict[str, str]:

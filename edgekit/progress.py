@@ -11,13 +11,16 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Two verbs: follow a loop, say a line."""
+    """Follow a loop, say a line, begin a step."""
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         """Yield `items`, showing how far and how long."""
 
     def say(self, text: str) -> None:
         """One line for the person who watches."""
+
+    def head(self, text: str) -> None:
+        """A line that stands out: a step begins."""
 
 
 class Silent:
@@ -27,4 +30,7 @@ class Silent:
         yield from items
 
     def say(self, text: str) -> None:
+        return None
+
+    def head(self, text: str) -> None:
         return None

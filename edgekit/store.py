@@ -3,7 +3,7 @@
 ROOT/artifacts/<key>/          sealed folders
 ROOT/partial/<key>-<pid>/      being filled; a crash leaves only these, and `gc` removes them
 ROOT/scratch/<key>/            what a stage keeps to resume after a kill (checkpoints); removed when the step is done
-ROOT/predictions/<digest>.json accuracy measurements, by artifact, data and runtime
+ROOT/predictions/<digest>    accuracy measurements, by artifact, data and runtime
 ROOT/locks/<key>.lock          one writer per key: a second run waits, then finds the result
 """
 
@@ -58,6 +58,11 @@ class Store:
         folder = self.root / "scratch" / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def predictions(self) -> Path:
+        """Where accuracy measurements are kept."""
+        return self.root / "predictions"
 
     def has(self, key: str) -> bool:
         """Whether a sealed artifact is there (files are not read; `get` checks them)."""
@@ -123,7 +128,7 @@ class Store:
         target = self.path(manifest.key)
         if target.exists():
             self._discard(target)
-        os.replace(folder, target)
+        folder.replace(target)
         shutil.rmtree(self.root / "scratch" / manifest.key, ignore_errors=True)
         return Artifact.open(target)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from edgekit.digest import digest_json
 
-__all__ = ["Table"]
+__all__ = ["SplitName", "Table"]
+
+SplitName = Literal["train", "validation", "test", "unlabeled"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """`texts[i]`, `pairs[i]` (second text, or None for single texts), `labels[i]` (label name, or None if unlabeled)."""
+    """`texts[i]`, `pairs[i]` (second text; None for single texts), `labels[i]` (label name; None if unlabeled)."""
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None = None
@@ -33,14 +37,19 @@ class Table:
             }
         )
 
-    def head(self, count: int) -> Table:
-        """The first `count` rows."""
+    def take(self, rows: Iterable[int]) -> Table:
+        """The rows with these numbers, in this order."""
+        chosen = list(rows)
         return Table(
-            self.texts[:count],
-            self.pairs[:count] if self.pairs else None,
-            self.labels[:count] if self.labels else None,
+            tuple(self.texts[r] for r in chosen),
+            tuple(self.pairs[r] for r in chosen) if self.pairs else None,
+            tuple(self.labels[r] for r in chosen) if self.labels else None,
             self.name,
         )
+
+    def head(self, count: int) -> Table:
+        """The first `count` rows (all where there are fewer)."""
+        return self.take(range(min(count, len(self))))
 
     def all_texts(self) -> list[str]:
         """First and second texts, one list: what a vocabulary or a calibration sees."""

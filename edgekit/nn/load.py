@@ -1,4 +1,4 @@
-"""Loading and saving a classifier as a plain Transformers folder; `edits.json` rebuilds what `config.json` cannot say."""
+"""Loading and saving a classifier as a plain Transformers folder; `edits.json` says what `config.json` cannot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from edgekit.artifact import Frozen
 from edgekit.errors import ModelError
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 __all__ = [
     "EDITS",
     "Edits",
-    "copy_tokenizer",
     "backbone",
     "check_folder",
+    "copy_tokenizer",
     "encoder_layers",
+    "has_classifier",
     "load_classifier",
     "read_edits",
     "save_model",
@@ -37,9 +38,9 @@ class Edits(Frozen):
     """Shapes that no `config.json` key can express. Applied to a freshly built model before its weights are loaded."""
 
     schema_version: int = 1
-    heads: dict[int, int] = {}  # layer -> heads that are left
-    ffn: dict[int, int] = {}  # layer -> FFN neurons that are left
-    low_rank: dict[str, int] = {}  # module path from the model -> rank; Linear and Embedding
+    heads: dict[int, int] = Field(default_factory=dict)  # layer -> heads that are left
+    ffn: dict[int, int] = Field(default_factory=dict)  # layer -> FFN neurons that are left
+    low_rank: dict[str, int] = Field(default_factory=dict)  # module path from the model -> rank
 
     @property
     def empty(self) -> bool:
@@ -74,9 +75,7 @@ def encoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
     return cast("torch.nn.ModuleList", root.get_submodule(family.layers))
 
 
-def load_classifier(
-    folder: Path, labels: tuple[str, ...] | None = None, *, device: str = "cpu"
-) -> PreTrainedModel:
+def load_classifier(folder: Path, labels: tuple[str, ...] | None = None, *, device: str = "cpu") -> PreTrainedModel:
     """A sequence classifier in float32, eval mode, from a folder of config.json + safetensors (+ edits.json).
 
     `labels`: give it a new head for these label names where the folder's own labels are others (fine-tuning starts so).
@@ -99,7 +98,7 @@ def load_classifier(
         config.label2id = {name: index for index, name in enumerate(labels)}
     edits = read_edits(folder)
     if edits.empty:
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model, info = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
             local_files_only=True,
@@ -107,12 +106,44 @@ def load_classifier(
             trust_remote_code=False,
             dtype=torch.float32,
             ignore_mismatched_sizes=labels is not None,
+            output_loading_info=True,
         )
+        missing = set(info["missing_keys"])
     else:
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         rebuild(model, edits)
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        missing = _load_weights(model, load_file(folder / "model.safetensors"), new_head=labels is not None)
+    lost = sorted(name for name in missing if not _may_be_new(name))
+    if lost:
+        raise ModelError(f"{folder}: {len(lost)} weight(s) missing from model.safetensors, the first is {lost[0]}")
     return cast("PreTrainedModel", model.to(device).eval())
+
+
+def _may_be_new(name: str) -> bool:
+    """A head (and the pooler it may stand on) is what a pretrained encoder does not have yet."""
+    return "classifier" in name or ".pooler." in name
+
+
+def _load_weights(model: PreTrainedModel, weights: dict[str, torch.Tensor], *, new_head: bool) -> set[str]:
+    """Load what fits; returns the names that got none. Raises ModelError for a shape that does not fit the edits."""
+    own = model.state_dict()
+    for name in own.keys() & weights.keys():
+        if own[name].shape != weights[name].shape:
+            if not (new_head and _may_be_new(name)):
+                raise ModelError(f"{name} is {tuple(weights[name].shape)}, {EDITS} says {tuple(own[name].shape)}")
+            del weights[name]
+    return set(model.load_state_dict(weights, strict=False).missing_keys)
+
+
+def has_classifier(folder: Path) -> bool:
+    """Whether the weights hold a classification head; without one, its outputs mean nothing before fine-tuning."""
+    from safetensors import safe_open
+
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            if any("classifier" in name for name in file.keys()):  # noqa: SIM118 (not a dict)
+                return True
+    return False
 
 
 def check_folder(folder: Path) -> None:
@@ -135,10 +166,8 @@ def check_folder(folder: Path) -> None:
         raise ModelError(f"{folder} has no tokenizer", hint="tokenizer.json is needed beside the weights")
 
 
-def save_model(
-    model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits: Edits | None = None
-) -> None:
-    """Write config.json, model.safetensors (float32, contiguous), the tokenizer, and edits.json where it is not empty."""
+def save_model(model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits: Edits | None = None) -> None:
+    """Write config.json, model.safetensors (float32), the tokenizer, and edits.json where it is not empty."""
     model.to("cpu").save_pretrained(out, safe_serialization=True)
     if edits is not None and not edits.empty:
         text = json.dumps(edits.model_dump(mode="json"), indent=2, sort_keys=True)
@@ -147,15 +176,13 @@ def save_model(
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Copy the tokenizer; a folder that only has a slow tokenizer's files gets a `tokenizer.json` made by Transformers."""
+    """Copy the tokenizer; where there are only a slow one's files, Transformers makes `tokenizer.json`."""
     import shutil
 
     if not (source / "tokenizer.json").is_file():
         from transformers import AutoTokenizer
 
-        AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False).save_pretrained(
-            out
-        )
+        AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False).save_pretrained(out)
         return
     for name in TOKENIZER_FILES:
         if (source / name).is_file() and not (out / name).exists():

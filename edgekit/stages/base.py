@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from edgekit.artifact import Artifact, Facts, Format, Frozen, Task
-from edgekit.data.table import Table
+from edgekit.data.table import SplitName, Table
 from edgekit.errors import StageError
 from edgekit.progress import Progress, Silent
 
 __all__ = ["Config", "Context", "Outcome", "SplitName"]
-
-SplitName = Literal["train", "validation", "test", "unlabeled"]
 
 
 class Config(Frozen):
@@ -48,7 +45,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage made: the folder's format, what was done, the task it now serves, and what it measured on the way."""
+    """What a stage made: the folder's format, what was done, the task it serves, and what it measured on the way."""
 
     format: Format
     facts: Facts

@@ -74,9 +74,7 @@ def pad_token(folder: Path) -> int:
 
 def batches(encoded: Encoded, size: int, order: Sequence[int] | None = None) -> Iterator[list[int]]:
     """Row numbers in batches; without an `order`, sorted by length so that little is padded."""
-    rows = (
-        list(order) if order is not None else sorted(range(len(encoded)), key=lambda r: len(encoded.ids[r]))
-    )
+    rows = list(order) if order is not None else sorted(range(len(encoded)), key=lambda r: len(encoded.ids[r]))
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 

@@ -1,0 +1,139 @@
+"""The Python API under the command line: everything that `edgekit` does, as functions.
+
+from pathlib import Path
+from edgekit.api import run
+
+report = run("text-classifier", {"model": "./my-bert", "train": "train.csv", "test": "test.csv"}, Path("build"))
+assert report.gate is None or report.gate.passed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgekit.artifact import Artifact, Task
+from edgekit.data.table import Table
+from edgekit.errors import UsageError
+from edgekit.execute import Done, Environment, execute
+from edgekit.library import find_recipe
+from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key
+from edgekit.progress import Progress, Silent
+from edgekit.recipe import Scalar, load_recipe, resolve
+from edgekit.report.schema import Report
+from edgekit.shapes import Cost
+from edgekit.source import open_model
+from edgekit.stages import STAGES
+from edgekit.stages.base import Config, SplitName
+from edgekit.store import Store, default_root
+
+__all__ = ["choose_device", "plan", "run", "run_stage"]
+
+
+def plan(
+    recipe: str,
+    params: Mapping[str, Scalar],
+    *,
+    overrides: Sequence[str] = (),
+    store: Path | None = None,
+    out: Path | None = None,
+) -> Plan:
+    """What `run` would do: steps, keys, cache hits, predicted costs. Runs nothing.
+
+    `recipe`: the name of one that ships, or a YAML file. `overrides`: `STEP.FIELD=VALUE` texts.
+    Raises RecipeError, DataError, ModelError or PlanError with all problems at once.
+    """
+    resolved = resolve(load_recipe(find_recipe(recipe)), params, overrides)
+    return make_plan(resolved, Store(store or default_root()), out)
+
+
+def run(
+    recipe: str,
+    params: Mapping[str, Scalar],
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    store: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Run a recipe: train, compress, export, measure, judge. Deployables and reports are written to `out`.
+
+    Steps that are in the store are not run again. Raises what `plan` raises before anything runs, StageError for a step
+    that failed, DeviceError for a runtime that failed.
+    """
+    from edgekit.run import run_plan
+
+    made = plan(recipe, params, overrides=overrides, store=store, out=out)
+    environment = Environment(made.store, progress or Silent(), choose_device(device), threads)
+    return run_plan(made, out, environment)
+
+
+def run_stage(
+    stage: str,
+    config: Config,
+    model: str,
+    out: Path,
+    *,
+    tables: Mapping[SplitName, Table] | None = None,
+    teacher: str = "",
+    task: Task | None = None,
+    store: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Done:
+    """One stage alone: `model` (folder, hub id, `pkg:`) in, a sealed folder `out` out (new or empty).
+
+    Raises as `run` does.
+    """
+    found = Store(store or default_root())
+    given = tables or {}
+    source = open_model(model)
+    master = open_model(teacher) if teacher else None
+    _check_stage(stage, source, master, given)
+    task = _stage_task(source, task)
+    if source.task is not None and task is not None and not source.manifest.libraries:
+        source = Artifact(source.path, source.manifest.model_copy(update={"task": task}))
+    inputs, splits = step_inputs(stage, source.key, master.key if master else "", given)
+    key = step_key(stage, config, inputs, task)
+    step = PlanStep(stage, stage, config, "", "", splits, key, found.has(key), Cost(0, 0, 0.0))
+    environment = Environment(found, progress or Silent(), choose_device(device), threads)
+    done = execute(step, source, master, given, task, environment)
+    found.export(done.artifact, out)
+    return done
+
+
+def choose_device(name: str) -> str:
+    """`auto` is CUDA where torch has it, else the CPU. Raises UsageError for a device that is not there."""
+    if name == "cpu":
+        return name
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and torch.cuda.is_available():
+        return name
+    raise UsageError(f"no device {name!r} on this machine", hint="use auto or cpu; see: edgekit doctor")
+
+
+def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables: Mapping[SplitName, Table]) -> None:
+    spec = STAGES[stage]
+    if source.format not in spec.accepts:
+        wanted = " or ".join(spec.accepts)
+        raise UsageError(f"{stage} works on {wanted}; {source.path} is {source.format}")
+    missing = [name for name in spec.needs if name not in tables]
+    if missing:
+        raise UsageError(f"{stage} needs {' and '.join(missing)} data", hint=f"give --{missing[0]} FILE")
+    if spec.teacher and teacher is None:
+        raise UsageError(f"{stage} needs a teacher", hint="give --teacher MODEL")
+
+
+def _stage_task(source: Artifact, task: Task | None) -> Task | None:
+    """The recipe's task with the model's own labels where it has some; an artifact of ours keeps its task."""
+    if source.task is None:
+        return task
+    if source.manifest.libraries or task is None:
+        return source.task
+    return task.model_copy(update={"labels": source.task.labels})

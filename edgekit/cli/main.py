@@ -1,0 +1,103 @@
+"""`edgekit`: the group, with commands imported only when they are used, so that --help is instant."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from edgekit import __version__
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+
+COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command`, first line of its help
+    "run": ("run", "Run a recipe: train, compress, export, measure, gate."),
+    "plan": ("plan", "Show what a recipe would do, cost and need; runs nothing."),
+    "finetune": ("stages", "Train a model on labelled data."),
+    "distill": ("stages", "Train a small model to answer as a teacher does."),
+    "student": ("stages", "Make a smaller model of a given shape from a larger one."),
+    "prune": ("stages", "Remove layers, heads, FFN neurons and vocabulary."),
+    "factorize": ("stages", "Replace matrices by products of two thin ones."),
+    "quantize": ("stages", "Fewer bits, in the file's own format."),
+    "export": ("stages", "Write ONNX or GGUF, compared with torch."),
+    "bench": ("bench", "Measure exported files, interleaved against a baseline."),
+    "gate": ("gate", "Judge a report by rules; exit code 0 or 1."),
+    "recipes": ("recipes", "List, show, copy and check recipes."),
+    "inspect": ("inspect", "Say what an artifact is and where it comes from."),
+    "doctor": ("doctor", "Say what this machine can do and what is missing."),
+    "store": ("store", "List, check, clean and export what runs have made."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"edgekit.cli.{COMMANDS[name][0]}")
+        command: click.Command = module.command(name) if COMMANDS[name][0] == "stages" else module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], list(COMMANDS), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgekit")
+def cli() -> None:
+    """Take a Transformer to an edge device: compress it, export it, measure the file that ships, gate it.
+
+    \b
+    Examples:
+      edgekit recipes list
+      edgekit run text-classifier --model ./my-bert --train train.csv --test test.csv --out build
+      edgekit plan text-classifier --model ./my-bert --train train.csv
+      edgekit gate build/report.json --rule 'accuracy >= baseline - 1pt'
+
+    Exit codes: 0 passed, 1 the gate failed, 2 usage, recipe or data, 3 a stage or a device failed, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """The console script: errors become one clear message and an exit code, never a traceback."""
+    from edgekit.errors import EdgekitError
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except EdgekitError as error:
+        click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nstopped. Finished steps are kept: the same command goes on from there.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""One command per stage: its options are the fields of the stage's config, and the data and teacher that it reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from edgekit.cli.options import common, config_of, config_options
+from edgekit.errors import Problem, UsageError
+from edgekit.stages import STAGES, Stage
+
+__all__ = ["command"]
+
+EXAMPLES = {
+    "finetune": "edgekit finetune ./bert tuned --train train.csv --validation val.csv --label-column intent",
+    "distill": "edgekit distill small student --teacher tuned --train train.csv --validation val.csv --label-column intent",
+    "student": "edgekit student tuned small --layers 3 --hidden 192 --heads 6 --ffn 768",
+    "prune": "edgekit prune tuned small --keep-layers 3 --ffn 0.5 --vocabulary --train train.csv",
+    "factorize": "edgekit factorize tuned thin --method whitened --rank-by budget --budget 0.5 --train train.csv",
+    "quantize": "edgekit quantize onnx-folder int8 --method int8-dynamic",
+    "export": "edgekit export tuned onnx-folder --format onnx --validation val.csv",
+}
+
+
+def command(name: str) -> click.Command:
+    """The command of a stage."""
+    stage = STAGES[name]
+    holder = common(lambda **_: None)
+    return click.Command(
+        name,
+        callback=lambda **values: _call(stage, values),
+        params=[
+            click.Argument(["source"], metavar="IN"),
+            click.Argument(["out"], metavar="OUT", type=click.Path(path_type=Path)),
+            *config_options(stage.config()),
+            *_input_options(stage),
+            *reversed(getattr(holder, "__click_params__", [])),
+        ],
+        help=_help(stage),
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _help(stage: Stage) -> str:
+    takes = "an ONNX or GGUF folder" if "onnx" in stage.accepts else "a Transformers folder, hub id or pkg:NAME/path"
+    return f"{stage.summary}\n\nIN is {takes}; OUT a new folder.\n\n\b\nExample:\n  {EXAMPLES[stage.name]}"
+
+
+def _input_options(stage: Stage) -> list[click.Option]:
+    options = []
+    if stage.teacher:
+        options.append(click.Option(["--teacher"], required=True, help="The model to learn from."))
+    for split in stage.reads:
+        text = f"The {split} data: csv, tsv, jsonl, parquet, or hub:OWNER/NAME."
+        options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
+    if stage.reads:
+        options += [
+            click.Option(["--text-column"], default="text", show_default=True, help="Column of the text."),
+            click.Option(["--pair-column"], default="", help="Column of the second text, for pairs."),
+            click.Option(
+                ["--label-column"], default="", help="Column of the label. [default: label, where there is one]"
+            ),
+            click.Option(
+                ["--max-length"], type=click.IntRange(4), default=64, show_default=True, help="Longest input, tokens."
+            ),
+            click.Option(
+                ["--segments/--no-segments"], default=False, help="Tell the two texts of a pair apart by type ids."
+            ),
+        ]
+    return options
+
+
+def _call(stage: Stage, values: dict[str, Any]) -> None:
+    from edgekit.api import run_stage
+    from edgekit.cli.console import Live, print_json
+
+    try:
+        config = stage.config().model_validate(config_of(stage.config(), values))
+    except ValidationError as error:
+        problems = tuple(
+            Problem(f"--{'-'.join(map(str, e['loc'])).replace('_', '-')}", e["msg"]) for e in error.errors()
+        )
+        raise UsageError(f"{stage.name}: options that cannot work", problems=problems) from None
+    tables, task = _data(stage, values)
+    done = run_stage(
+        stage.name,
+        config,
+        values["source"],
+        values["out"],
+        tables=tables,
+        teacher=values.get("teacher", ""),
+        task=task,
+        store=values["store"],
+        device=values["device"],
+        threads=values["threads"],
+        progress=Live(),
+    )
+    manifest = done.artifact.manifest
+    if values["as_json"]:
+        print_json({"out": str(values["out"]), "cached": done.cached, "manifest": manifest.model_dump(mode="json")})
+        return
+    click.echo(f"{manifest.facts.summary}{' (from the store)' if done.cached else ''}")
+    for skipped in manifest.facts.skipped:
+        click.echo(f"skipped {skipped.name}: {skipped.reason}")
+    for warning in manifest.facts.warnings:
+        click.echo(f"note: {warning}")
+    click.echo(f"{values['out']}")
+
+
+def _data(stage: Stage, values: dict[str, Any]) -> tuple[dict[Any, Any], Any]:
+    from edgekit.artifact import Task
+    from edgekit.data.load import Columns
+    from edgekit.data.splits import load_splits
+
+    if not stage.reads:
+        return {}, None
+    label = values["label_column"] or ("label" if stage.name == "finetune" else "")
+    columns = Columns(text=values["text_column"], pair=values["pair_column"], label=label)
+    splits = load_splits({name: values.get(name) or "" for name in stage.reads}, columns)
+    task = Task(
+        labels=(), max_length=values["max_length"], pair=bool(values["pair_column"]), segments=values["segments"]
+    )
+    return splits.tables, task

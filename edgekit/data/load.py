@@ -1,0 +1,202 @@
+"""Data sets from csv, tsv, jsonl, parquet, or the hub, into a `Table`. Every problem names the file and the row."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from edgekit.artifact import Frozen
+from edgekit.data.table import Table
+from edgekit.errors import DataError, MissingExtraError, Problem
+
+__all__ = ["Columns", "load_table", "suggest_column"]
+
+FILES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
+Row = Mapping[str, object]
+MAX_PROBLEMS = 10  # rows shown at once
+
+
+class Columns(Frozen):
+    """Which columns hold the text, the second text of a pair, and the label."""
+
+    text: str = "text"
+    pair: str = ""
+    label: str = ""  # empty: unlabeled
+
+
+def load_table(source: str, columns: Columns, *, split: str = "train", rows: int = 0) -> Table:
+    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet), shipped data (`package:FILE`), or `hub:OWNER/NAME[:CONFIG]`.
+
+    `split` picks the hub data set's split; `rows` > 0 keeps the first so many. Raises DataError for a missing file or
+    column, wrong encoding, an empty file, or broken rows (each with its number, counted from 1 after the header).
+    """
+    if source.startswith("hub:"):
+        header, records = _read_hub(source.removeprefix("hub:"), split)
+    else:
+        path = _shipped(source) if source.startswith("package:") else Path(source)
+        header, records = _read_file(path)
+    _check_columns(source, header, columns)
+    table = _to_table(source, records, columns)
+    return table.head(rows) if rows else table
+
+
+def suggest_column(name: str, header: Sequence[str]) -> str:
+    """The header's nearest name, as a hint."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, header, n=1, cutoff=0.5)
+    found = f"columns are: {', '.join(header)}"
+    return f"did you mean {near[0]!r}? {found}" if near else found
+
+
+def _shipped(source: str) -> Path:
+    """`package:home_intents/train.csv` -> the file inside the installed edgekit."""
+    path = Path(__file__).parent / source.removeprefix("package:")
+    if not path.resolve().is_relative_to(Path(__file__).parent):
+        raise DataError(f"{source}: outside of the package's data")
+    return path
+
+
+def _read_file(path: Path) -> tuple[list[str], list[Row]]:
+    if not path.is_file():
+        raise DataError(f"no such file: {path}")
+    kind = FILES.get(path.suffix.lower())
+    if kind is None:
+        raise DataError(f"{path}: unknown kind of file {path.suffix!r}", hint=f"use one of {', '.join(FILES)}")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty")
+    if kind == "parquet":
+        return _read_parquet(path)
+    text = _decode(path)
+    header, records = _read_jsonl(path, text) if kind == "jsonl" else _read_csv(path, text, kind == "tsv")
+    if not records:
+        raise DataError(f"{path} has a header but no rows" if header else f"{path} is empty")
+    return header, records
+
+
+def _decode(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} in line {line}",
+            hint="convert it, for example: iconv -f windows-1252 -t utf-8 FILE",
+        ) from None
+
+
+def _read_csv(path: Path, text: str, tabs: bool) -> tuple[list[str], list[Row]]:
+    reader = csv.reader(io.StringIO(text), delimiter="\t" if tabs else ",", strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        rows = list(reader)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}", hint="a quote that is never closed?") from None
+    broken = [
+        Problem(f"row {number}", f"{len(row)} fields where the header has {len(header)}")
+        for number, row in enumerate(rows, 1)
+        if row and len(row) != len(header)
+    ]
+    _raise_broken(path, broken)
+    return header, [dict(zip(header, row, strict=True)) for row in rows if row]
+
+
+def _read_jsonl(path: Path, text: str) -> tuple[list[str], list[Row]]:
+    records: list[Row] = []
+    broken: list[Problem] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            broken.append(Problem(f"row {number}", f"not JSON: {error.msg} at column {error.colno}"))
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+        else:
+            broken.append(Problem(f"row {number}", f"a {type(record).__name__} where an object was expected"))
+    _raise_broken(path, broken)
+    return list(dict.fromkeys(name for record in records for name in record)), records
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from None
+    if table.num_rows == 0:
+        raise DataError(f"{path} has a header but no rows")
+    return list(table.column_names), table.to_pylist()
+
+
+def _read_hub(name: str, split: str) -> tuple[list[str], list[Row]]:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("datasets", "hub") from None
+    owner, _, config = name.partition(":")
+    try:
+        data = datasets.load_dataset(owner, config or None, split=split)
+    except (OSError, ValueError) as error:  # datasets' own errors are subclasses of these two
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"hub data set {name!r}, split {split!r}: {reason}") from None
+    names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
+    records = [{c: names[c][v] if c in names and v >= 0 else v for c, v in row.items()} for row in data]
+    return list(data.column_names), records
+
+
+def _check_columns(source: str, header: Sequence[str], columns: Columns) -> None:
+    wanted = {"text": columns.text, "pair": columns.pair, "label": columns.label}
+    problems = tuple(
+        Problem(f"{role} column", f"there is no column {name!r}", suggest_column(name, header))
+        for role, name in wanted.items()
+        if name and name not in header
+    )
+    if problems:
+        raise DataError(f"{source}: missing column", problems=problems)
+
+
+def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
+    texts: list[str] = []
+    pairs: list[str] = []
+    labels: list[str] = []
+    broken: list[Problem] = []
+    for number, record in enumerate(records, 1):
+        for name, into in ((columns.text, texts), (columns.pair, pairs), (columns.label, labels)):
+            if not name:
+                continue
+            value = _cell(record.get(name))
+            if value is None:
+                broken.append(Problem(f"row {number}", f"column {name!r} is empty or not a text"))
+            else:
+                into.append(value)
+    _raise_broken(source, broken)
+    return Table(tuple(texts), tuple(pairs) if columns.pair else None, tuple(labels) if columns.label else None, source)
+
+
+def _cell(value: object) -> str | None:
+    """A text, or a number or boolean written as one; None for what is empty."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool | int):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None
+
+
+def _raise_broken(where: Path | str, broken: Sequence[Problem]) -> None:
+    if not broken:
+        return
+    more = f", {len(broken) - MAX_PROBLEMS} more not shown" if len(broken) > MAX_PROBLEMS else ""
+    kind: Literal["row", "rows"] = "row" if len(broken) == 1 else "rows"
+    raise DataError(f"{where}: {len(broken)} broken {kind}{more}", problems=tuple(broken[:MAX_PROBLEMS]))

@@ -1,0 +1,85 @@
+"""The splits of a recipe: what was given, and what is cut from the training data where it was not."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from edgekit.data.load import Columns, load_table
+from edgekit.data.table import SplitName, Table
+from edgekit.errors import DataError
+
+__all__ = ["Splits", "load_splits"]
+
+HELD_OUT = 0.1  # share of the training rows that stands in for a missing validation set
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Tables by split, and what the user should know about where they came from."""
+
+    tables: Mapping[SplitName, Table]
+    notes: tuple[str, ...] = ()
+
+
+def load_splits(sources: Mapping[SplitName, str], columns: Columns) -> Splits:
+    """Load every split that is given. A missing validation set is held out of the training rows, label by label; a
+    missing test set is the validation set, and a note says so.
+
+    Raises DataError for what cannot be read, and for a validation or test label that the training data do not have.
+    """
+    tables = {name: _load(name, source, columns) for name, source in sources.items() if source}
+    notes = []
+    if "train" in tables and "validation" not in tables:
+        tables["train"], tables["validation"] = _hold_out(tables["train"])
+        count = len(tables["validation"])
+        notes.append(
+            f"no validation data given: {count} rows ({HELD_OUT:.0%} of each label) are held out of the training data"
+        )
+    if "test" not in tables and "validation" in tables:
+        tables["test"] = tables["validation"]
+        notes.append("no test data given: the figures are of the validation data, which also chose the weights")
+    if not tables.keys() & {"train", "validation", "unlabeled"} and "test" in tables:
+        tables["unlabeled"] = replace(tables["test"], labels=None)
+        notes.append("no other data given: exports are compared with torch on the test texts")
+    if "train" in tables:
+        _check_labels(tables)
+    return Splits(tables=tables, notes=tuple(notes))
+
+
+def _load(name: SplitName, source: str, columns: Columns) -> Table:
+    if name == "unlabeled":
+        columns = columns.model_copy(update={"label": ""})
+    return load_table(source, columns, split="train" if name == "unlabeled" else name)
+
+
+def _hold_out(train: Table) -> tuple[Table, Table]:
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, label in enumerate(train.labels or [""] * len(train)):
+        groups[label].append(row)
+    generator = random.Random(SEED)
+    held: set[int] = set()
+    for rows in groups.values():
+        held.update(generator.sample(rows, int(len(rows) * HELD_OUT)))
+    if not held:
+        raise DataError(f"{train.name}: too few rows to hold any out for validation", hint="give --validation FILE")
+    kept = [row for row in range(len(train)) if row not in held]
+    return train.take(kept), train.take(sorted(held))
+
+
+def _check_labels(tables: Mapping[SplitName, Table]) -> None:
+    known = set(tables["train"].labels or ())
+    names: tuple[SplitName, ...] = ("validation", "test")
+    for name in names:
+        table = tables.get(name)
+        unknown = sorted(set(table.labels or ()) - known) if table else []
+        if table and unknown:
+            shown = ", ".join(repr(label) for label in unknown[:5])
+            rows = sum(label in set(unknown) for label in table.labels or ())
+            raise DataError(
+                f"{table.name} ({name}): {len(unknown)} label(s) that the training data do not have: {shown} ({rows} rows)",
+                hint="a label that was never trained cannot be predicted: add training examples, or drop those rows",
+            )

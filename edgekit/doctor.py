@@ -1,0 +1,75 @@
+"""What this machine can do: libraries, devices, instruction sets, room."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+
+from edgekit.artifact import Frozen
+from edgekit.machine import describe
+from edgekit.store import default_root
+
+__all__ = ["Check", "examine"]
+
+LIBRARIES = {
+    "torch": ("training and the reference", "pip install torch"),
+    "transformers": ("models", "pip install edgekit"),
+    "onnxruntime": ("ONNX runtime", "pip install edgekit"),
+    "llama-cpp-python": ("GGUF runtime", "pip install 'edgekit[gguf]'"),
+    "gguf": ("GGUF export", "pip install 'edgekit[gguf]'"),
+    "datasets": ("hub data sets", "pip install 'edgekit[hub]'"),
+    "neural-compressor": ("more int4 methods", "pip install 'edgekit[neural-compressor]'"),
+}
+FAST_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+ROOM = 2_000_000_000
+
+
+class Check(Frozen):
+    """One thing that was looked for."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+
+def examine() -> list[Check]:
+    """All checks; nothing raises."""
+    return [*(_library(name) for name in LIBRARIES), _cuda(), _int8(), _room()]
+
+
+def _library(name: str) -> Check:
+    purpose, remedy = LIBRARIES[name]
+    try:
+        return Check(name=f"{name} ({purpose})", ok=True, found=version(name))
+    except PackageNotFoundError:
+        return Check(name=f"{name} ({purpose})", ok=False, found="", remedy=remedy)
+
+
+def _cuda() -> Check:
+    try:
+        import torch
+    except ImportError:
+        return Check(name="CUDA", ok=False, found="", remedy="pip install torch")
+    ok = torch.cuda.is_available()
+    found = torch.cuda.get_device_name(0) if ok else "no CUDA device: training runs on the CPU"
+    return Check(name="CUDA", ok=ok, found=found, remedy="a machine with an NVIDIA GPU")
+
+
+def _int8() -> Check:
+    isa = describe().isa
+    fast = [name for name in FAST_INT8 if name in isa]
+    found = ", ".join(fast) or "no int8 dot products: int8 files may be no faster here than fp32"
+    return Check(name="int8 instructions", ok=bool(fast), found=found, remedy="a newer core")
+
+
+def _room() -> Check:
+    root = default_root()
+    existing = next(p for p in (root, *root.parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    return Check(
+        name="room for the store",
+        ok=free > ROOM,
+        found=f"{free / 1e9:.0f} GB free",
+        remedy="edgekit store gc, or --store",
+    )

@@ -1,0 +1,217 @@
+"""Accuracy of the file itself, in its own runtime, and its comparison example by example with what it came from."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.artifact import Artifact, Frozen, Task, library_versions
+from edgekit.data.table import Table
+from edgekit.digest import digest_json
+from edgekit.errors import DataError, DeviceError, StoreError
+from edgekit.jobs import Call
+from edgekit.machine import default_threads
+from edgekit.runtimes import runtime_of
+from edgekit.runtimes.base import inputs_of, task_of
+from edgekit.statistics import Chance, Drop, chance_check, mcnemar, paired_difference
+from edgekit.tasks.text_classification import batches, encode, label_ids, metrics
+from edgekit.transports import LOCAL, Transport
+
+__all__ = ["Predictions", "agreement", "at_chance", "correct", "paired_drop", "predict", "predict_torch", "score"]
+
+SECONDS_PER_ROW = 2.0  # of the time limit: generous for a small board, finite for a hung job
+TORCH_BATCH = 32
+
+
+class _Info(Frozen):
+    """What a cache file says of its logits."""
+
+    runtime: str
+    version: str
+    providers: tuple[str, ...]
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`logits` (rows, labels) float32 in the table's order, and what computed them. `cached`: read, not computed."""
+
+    logits: NDArray[np.float32]
+    runtime: str
+    version: str
+    providers: tuple[str, ...] = ()
+    peak_rss_bytes: int = 0
+    cached: bool = False
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The predicted label numbers (rows,)."""
+        return np.asarray(np.argmax(self.logits, axis=1), dtype=np.int64)
+
+
+def predict(
+    artifact: Artifact,
+    table: Table,
+    *,
+    threads: int = 0,
+    batch: int = 1,
+    transport: Transport = LOCAL,
+    cache: Path | None = None,
+) -> Predictions:
+    """Logits of every row, computed by the runtime of the artifact's format in a fresh process.
+
+    Rows go one by one unless `batch` says otherwise: a dynamically quantized file scales its activations over the whole
+    batch, so its answers depend on the neighbours. `cache`: a folder where logits are kept, keyed by artifact, data,
+    runtime versions and processor. Raises DataError for an empty table, DeviceError where the runtime fails.
+    """
+    if len(table) == 0:
+        raise DataError(f"{table.name} is empty")
+    task = task_of(artifact)
+    runtime = runtime_of(artifact)
+    key = digest_json(
+        {
+            "artifact": artifact.key,
+            "data": table.digest,
+            "runtime": runtime.name,
+            "where": {"transport": transport.name, **transport.identity(runtime.libraries)},
+            "batch": batch,
+        }
+    )
+    file = cache / f"{key}.safetensors" if cache is not None else None
+    if file is not None and (found := _read(file)) is not None:
+        return found
+    timeout = 300.0 + SECONDS_PER_ROW * len(table)
+    call = Call("predict", threads or default_threads(), batch=batch, timeout=timeout)
+    samples = runtime.parse(transport.run(runtime.job(artifact, inputs_of(artifact, table), call)).raw)
+    if samples.logits is None or samples.logits.shape != (len(table), len(task.labels)):
+        shape = None if samples.logits is None else samples.logits.shape
+        raise DeviceError(f"{artifact.path}: logits {shape} instead of {(len(table), len(task.labels))}")
+    done = Predictions(samples.logits, samples.runtime, samples.version, samples.providers, samples.peak_rss_bytes)
+    if file is not None:
+        _write(file, done)
+    return done
+
+
+def predict_torch(
+    artifact: Artifact, table: Table, *, threads: int = 0, device: str = "cpu", cache: Path | None = None
+) -> Predictions:
+    """Logits of an `hf` artifact by eager PyTorch in this process: the reference, quick enough after every step.
+
+    `cache` as in `predict`. Raises DataError for an empty table, ModelError where the folder cannot be loaded.
+    """
+    if len(table) == 0:
+        raise DataError(f"{table.name} is empty")
+    libraries = library_versions(("torch", "transformers", "tokenizers"))
+    key = digest_json(
+        {
+            "artifact": artifact.key,
+            "data": table.digest,
+            "runtime": "torch",
+            "device": device,
+            "libraries": {**libraries},
+        }
+    )
+    file = cache / f"{key}.safetensors" if cache is not None else None
+    if file is not None and (found := _read(file)) is not None:
+        return found
+    done = _run_torch(artifact, table, threads, device)
+    if file is not None:
+        _write(file, done)
+    return done
+
+
+def _run_torch(artifact: Artifact, table: Table, threads: int, device: str) -> Predictions:
+    import torch
+
+    from edgekit.nn.load import load_classifier
+
+    task = task_of(artifact)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or default_threads())
+    try:
+        model = load_classifier(artifact.path, device=device)
+        encoded = encode(artifact.path, table, task)
+        logits = np.zeros((len(table), len(task.labels)), dtype=np.float32)
+        with torch.inference_mode():
+            for rows in batches(encoded, TORCH_BATCH):
+                inputs = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
+                logits[rows] = model(**inputs).logits.float().cpu().numpy()
+    finally:
+        torch.set_num_threads(before)
+    return Predictions(logits, "torch", torch.__version__, (device,))
+
+
+def score(predictions: Predictions, table: Table, task: Task) -> dict[str, float]:
+    """The task's metrics (fractions). Raises DataError for missing or unknown labels."""
+    return metrics(predictions.logits, label_ids(table, task))
+
+
+def correct(predictions: Predictions, table: Table, task: Task) -> NDArray[np.bool_]:
+    """Which rows are predicted right, (rows,). Raises DataError as `score` does."""
+    return np.asarray(predictions.labels == label_ids(table, task))
+
+
+def paired_drop(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Drop:
+    """Accuracy of `parent` minus accuracy of `child`, (rows,) each, on the same rows: 95% interval, exact McNemar p.
+
+    Raises ValueError where the rows are not the same number, or none.
+    """
+    if len(parent) != len(child):
+        raise ValueError(f"{len(parent)} and {len(child)} rows cannot be paired")
+    only_parent, only_child = int(np.sum(parent & ~child)), int(np.sum(child & ~parent))
+    found = paired_difference(only_parent, only_child, len(parent))
+    return Drop(value=found.value, low=found.low, high=found.high, p_value=mcnemar(only_parent, only_child))
+
+
+def agreement(first: Predictions, second: Predictions) -> float:
+    """Share of rows on which both predict the same label, right or wrong. Raises ValueError for unlike row counts."""
+    if len(first.logits) != len(second.logits):
+        raise ValueError(f"{len(first.logits)} and {len(second.logits)} rows cannot be paired")
+    return float(np.mean(first.labels == second.labels))
+
+
+def at_chance(predictions: Predictions, table: Table, task: Task) -> Chance:
+    """Whether the classifier is not significantly better than always answering the commonest label of these data.
+
+    Whoever compares with such a model compares with noise: a gate refuses it. Raises DataError as `score` does.
+    """
+    return chance_check(correct(predictions, table, task), label_ids(table, task))
+
+
+def _read(file: Path) -> Predictions | None:
+    """Cached predictions; None where there are none, or the file is damaged (it is then computed anew)."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="numpy") as opened:
+            info = json.loads(opened.metadata()["info"])
+            logits = np.array(opened.get_tensor("logits"), dtype=np.float32)
+        return Predictions(logits, cached=True, **_Info.model_validate(info).model_dump())
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _write(file: Path, predictions: Predictions) -> None:
+    """Write in one piece, so that two runs may share the folder."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    info = {name: value for name, value in asdict(predictions).items() if name not in ("logits", "cached")}
+    partial = file.with_suffix(f".{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"logits": np.ascontiguousarray(predictions.logits)}, partial, {"info": json.dumps(info)})
+        partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{file.parent}: cannot be written ({error})") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

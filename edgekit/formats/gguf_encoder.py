@@ -1,0 +1,238 @@
+"""Writing a BERT-family classifier as GGUF, so that llama.cpp computes the same logits.
+
+llama.cpp's "bert" graph has one head size and one FFN size for all layers, LayerNorm, GELU (the tanh approximation,
+from a half-precision table), token type 0 everywhere, and, for pooling type RANK, the head `cls` (dense, tanh) and
+`cls.output` (dense) on the first token. BERT's pooler and classifier are exactly that, and so is RoBERTa's head.
+Source: llama.cpp, `src/models/bert.cpp` and `build_pooling` in `src/llama-graph.cpp`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import JsonValue
+
+from edgekit.artifact import Frozen, Task
+from edgekit.errors import MissingExtraError, ModelError, Problem, StageError
+from edgekit.formats.gguf_tokenizer import read_spec, read_vocabulary, tokenizer_problems, write_vocabulary
+from edgekit.formats.gguf_weights import Source, Weights, open_weights, tensor_plan
+from edgekit.nn.families import Family, family_of
+from edgekit.nn.load import Edits, read_edits
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+__all__ = ["GgufFacts", "obstacles", "obstacles_of", "write_gguf"]
+
+Config = dict[str, JsonValue]
+HEADS = {  # by model_type: the dense layer before the tanh, and the one after it
+    "bert": ("bert.pooler.dense", "classifier"),
+    "roberta": ("classifier.dense", "classifier.out_proj"),
+    "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
+    "camembert": ("classifier.dense", "classifier.out_proj"),
+}
+WRONG_HEADS = {"distilbert": "ReLU", "electra": "GELU"}
+GELU = {"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python"}
+TO_ONNX = "export to ONNX instead, or distill into a BERT or MiniLM student"
+
+
+class GgufFacts(Frozen):
+    """What a GGUF file holds: tensors by type, its size, what was merged back, and what is worth knowing."""
+
+    file_type: str
+    tensors: dict[str, int]
+    bytes: int
+    merged: tuple[str, ...] = ()  # low-rank layers, multiplied out
+    merged_parameters: int = 0  # how many more parameters that costs
+    notes: tuple[str, ...] = ()
+
+
+def obstacles(folder: Path, task: Task) -> list[Problem]:
+    """Why this model folder cannot become a GGUF classifier; [] where it can. Reads JSON files only.
+
+    Raises ModelError where config.json, edits.json or tokenizer.json is missing or damaged.
+    """
+    found = obstacles_of(read_config(folder), read_edits(folder), task)
+    return found + tokenizer_problems(read_spec(folder))
+
+
+def obstacles_of(config: Config, edits: Edits, task: Task) -> list[Problem]:
+    """The same for values alone (a planner's prediction of config.json and edits.json); the tokenizer is not looked at.
+
+    Low-rank layers are no obstacle: they are multiplied out again.
+    """
+    kind = str(config.get("model_type"))
+    if kind not in HEADS:
+        head = WRONG_HEADS.get(kind)
+        what = (
+            f"{kind}'s head uses {head}, where llama.cpp computes tanh"
+            if head
+            else f"llama.cpp has no {kind} classifier"
+        )
+        return [Problem("config.json", what, TO_ONNX)]
+    found = [*_shape_problems(config, edits, family_of(kind)), *_graph_problems(config)]
+    if task.segments:
+        what = "llama.cpp takes every token for text A, and this model was trained to tell the two texts apart"
+        found.append(Problem("task.segments", what, "fine-tune with segments=false, or export to ONNX"))
+    positions = _positions(config)
+    if task.max_length > positions:
+        what = f"texts of {task.max_length} tokens, but the model has {positions} positions"
+        found.append(Problem("task.max_length", what, f"use at most {positions}"))
+    return found
+
+
+def _shape_problems(config: Config, edits: Edits, family: Family) -> list[Problem]:
+    """Shapes that differ between layers, or heads that no longer fill the width."""
+    layers, heads = _number(config, family.config_layers), _number(config, family.config_heads)
+    ffn = _number(config, family.config_ffn)
+    found = []
+    pruned = sorted(layer for layer, left in edits.heads.items() if left != heads)
+    if pruned:
+        what = (
+            f"layers {_list(pruned)} have fewer than {heads} heads, and llama.cpp's heads always fill the hidden width"
+        )
+        found.append(Problem("edits.json: heads", what, "prune FFN neurons, layers or vocabulary, or export to ONNX"))
+    sizes = sorted({edits.ffn.get(layer, ffn) for layer in range(layers)})
+    if len(sizes) > 1:
+        what = f"FFN sizes differ between layers ({_list(sizes)}), and llama.cpp has one for all"
+        found.append(Problem("edits.json: ffn", what, "prune the FFN uniformly, or export to ONNX"))
+    return found
+
+
+def _graph_problems(config: Config) -> list[Problem]:
+    found = []
+    act = config.get("hidden_act", "gelu")
+    if act not in GELU:
+        found.append(Problem("config.json: hidden_act", f"{act}, and llama.cpp's BERT computes gelu", TO_ONNX))
+    positions = config.get("position_embedding_type", "absolute")
+    if positions not in ("absolute", None):
+        what = f"{positions}, and llama.cpp's BERT has absolute positions"
+        found.append(Problem("config.json: position_embedding_type", what, TO_ONNX))
+    return found
+
+
+def _list(numbers: list[int]) -> str:
+    return ", ".join(str(n) for n in numbers)
+
+
+def _number(config: Config, key: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int):
+        raise ModelError(f"config.json: {key} is {value!r}, not a number")
+    return value
+
+
+def _pad(config: Config) -> int:
+    value = config.get("pad_token_id")
+    return value if isinstance(value, int) else 0
+
+
+def _first_position(config: Config) -> int:
+    """RoBERTa counts positions from its padding id + 1 (transformers, `create_position_ids_from_input_ids`)."""
+    return _pad(config) + 1 if family_of(str(config["model_type"])).position_offset else 0
+
+
+def _positions(config: Config) -> int:
+    """How many positions a text may have."""
+    return _number(config, "max_position_embeddings") - _first_position(config)
+
+
+def read_config(folder: Path) -> Config:
+    """The parsed config.json. Raises ModelError where it is missing or damaged."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{folder} has no config.json", hint="give a Transformers model folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: damaged ({error})") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: damaged (not an object)")
+    return config
+
+
+def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32", "f16"]) -> GgufFacts:
+    """Write the classifier in `folder` as one GGUF file; f16 keeps vectors (norms, biases) in f32.
+
+    Only the first `task.max_length` position embeddings are kept: the file serves its task.
+    Raises StageError where the folder has obstacles or a weight does not fit f16, ModelError where a weight is missing,
+    MissingExtraError where gguf is not installed.
+    """
+    try:
+        import gguf
+    except ModuleNotFoundError:
+        raise MissingExtraError("gguf", "gguf") from None
+    problems = obstacles(folder, task)
+    if problems:
+        raise StageError("this model cannot be written as GGUF", problems=tuple(problems))
+    config, edits = read_config(folder), read_edits(folder)
+    kind = str(config["model_type"])
+    family, first = family_of(kind), _first_position(config)
+    layers = _number(config, family.config_layers)
+    plan = tensor_plan(family, layers, HEADS[kind], (first, first + task.max_length))
+    vocabulary = read_vocabulary(read_spec(folder), _number(config, "vocab_size"), _pad(config))
+    writer = gguf.GGUFWriter(out_file, "bert")
+    ffn = edits.ffn.get(0, _number(config, family.config_ffn))
+    _describe(writer, config, task, {"layers": layers, "ffn": ffn}, file_type)
+    write_vocabulary(writer, vocabulary)
+    with open_weights(folder) as weights:
+        counts = _write_tensors(writer, plan, weights, file_type)
+    cut = _positions(config) - task.max_length
+    notes = (f"{cut} position embeddings beyond the task's {task.max_length} tokens left out",) if cut else ()
+    return GgufFacts(
+        file_type=file_type,
+        tensors=counts,
+        bytes=out_file.stat().st_size,
+        merged=weights.merged,
+        merged_parameters=weights.merged_parameters,
+        notes=(*notes, *vocabulary.notes),
+    )
+
+
+def _describe(writer: GGUFWriter, config: Config, task: Task, shape: dict[str, int], file_type: str) -> None:
+    """The metadata under `general.*` and `bert.*`."""
+    import gguf
+
+    family = family_of(str(config["model_type"]))
+    eps = config.get("layer_norm_eps", 1e-12)
+    labels = len(task.labels)
+    writer.add_name(f"{config['model_type']} text classifier, {shape['layers']} layers, {labels} labels")
+    writer.add_file_type({"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[file_type])
+    writer.add_vocab_size(_number(config, "vocab_size"))
+    writer.add_context_length(task.max_length)
+    writer.add_embedding_length(_number(config, family.config_hidden))
+    writer.add_block_count(shape["layers"])
+    writer.add_head_count(_number(config, family.config_heads))
+    writer.add_feed_forward_length(shape["ffn"])
+    writer.add_layer_norm_eps(eps if isinstance(eps, float) else 1e-12)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.RANK)
+    writer.add_classifier_output_labels(list(task.labels))
+    writer.add_token_type_count(1)
+    writer.add_bool("edgekit.pair", task.pair)  # read by the example program
+
+
+def _write_tensors(writer: GGUFWriter, plan: dict[str, Source], weights: Weights, file_type: str) -> dict[str, int]:
+    """Write all tensors, one in memory at a time; how many there are of each type."""
+    dtypes: dict[str, type[np.float32] | type[np.float16]] = {}
+    for name, source in plan.items():
+        shape = weights.shape(source)
+        half = file_type == "f16" and len(shape) == 2 and name != "token_types.weight"  # that row is added as it is
+        dtypes[name] = np.float16 if half else np.float32
+        writer.add_tensor_info(name, shape, np.dtype(dtypes[name]), prod(shape) * np.dtype(dtypes[name]).itemsize)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for name, source in plan.items():
+        with np.errstate(over="ignore"):
+            data = weights.get(source).astype(dtypes[name])
+        if not np.isfinite(data).all():
+            raise StageError(f"{name} has values that {file_type} cannot hold", hint="write f32, or check the training")
+        writer.write_tensor_data(data)
+    writer.close()
+    return dict(Counter("F16" if dtype is np.float16 else "F32" for dtype in dtypes.values()))

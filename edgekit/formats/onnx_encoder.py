@@ -1,0 +1,130 @@
+"""A classifier as one ONNX file with dynamic batch and length.
+
+`torch.onnx` does the conversion. Attention leaves torch as ONNX Runtime's own `MultiHeadAttention` operator, through
+Transformers' attention interface, so nothing has to be pattern-matched back together afterwards and pruned head counts
+need no special case. ONNX Runtime fuses the rest (GELU, skip connections with layer norm) when it loads the file.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.artifact import Task
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["OPSET", "operators", "write_onnx"]
+
+OPSET = 18  # what torch's exporter targets natively; every runtime since onnxruntime 1.16 reads it
+ATTENTION = "edgekit_ort"
+
+
+def write_onnx(model: PreTrainedModel, task: Task, out_file: Path) -> None:
+    """Export to `out_file`; inputs int64 (batch, length), output `logits` (batch, labels) float32.
+
+    `token_type_ids` is an input only where the task tells segments apart; otherwise the zeros are folded into the graph.
+    Source: torch.onnx.export(dynamo=True), torch.onnx.ops.symbolic.
+    """
+    import torch
+
+    _register_attention()
+    model = model.to("cpu").eval()
+    model.set_attn_implementation(ATTENTION)
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if task.segments else [])]
+    example = torch.ones((2, 8), dtype=torch.long)
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations; what it gets wrong, parity shows
+        program = torch.onnx.export(
+            _logits_only(model),
+            tuple(example.clone() for _ in names),
+            dynamo=True,
+            dynamic_shapes=(tuple(axes for _ in names),),
+            input_names=names,
+            output_names=["logits"],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(out_file))
+    _forget_intermediate_shapes(out_file)
+
+
+def operators(file: Path) -> dict[str, int]:
+    """Operator -> how often the graph uses it."""
+    import onnx
+
+    graph = onnx.load(str(file), load_external_data=False).graph
+    return dict(Counter(node.op_type for node in graph.node))
+
+
+def _logits_only(model: PreTrainedModel) -> torch.nn.Module:
+    import torch
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            arguments = dict(zip(("input_ids", "attention_mask", "token_type_ids"), inputs, strict=False))
+            logits: torch.Tensor = self.model(**arguments).logits
+            return logits
+
+    return Logits().eval()
+
+
+def _register_attention() -> None:
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, _key_padding_mask)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """softmax(Q K^T * scale + mask) V for (batch, heads, length, size), as `com.microsoft::MultiHeadAttention`."""
+    import torch
+
+    batch, heads, length, size = query.shape
+    query, key, value = (x.transpose(1, 2).reshape(batch, length, heads * size) for x in (query, key, value))
+    output = torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        (query, key, value, None, attention_mask),
+        attrs={"num_heads": heads, "scale": float(scaling if scaling is not None else size**-0.5)},
+        dtype=query.dtype,
+        shape=(batch, length, heads * size),
+        version=1,
+    )
+    return output.reshape(batch, length, heads, size), None
+
+
+def _key_padding_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> torch.Tensor | None:
+    """The (batch, length) 0/1 mask as the int32 that the operator takes."""
+    import torch
+
+    return None if attention_mask is None else attention_mask.to(torch.int32)
+
+
+def _forget_intermediate_shapes(file: Path) -> None:
+    """Drop `value_info`: ONNX Runtime infers it anew, and its quantizer trips over what the exporter left."""
+    import onnx
+
+    model = onnx.load(str(file))
+    del model.graph.value_info[:]
+    model.graph.name = "edgekit"
+    onnx.save(model, str(file))

@@ -1,0 +1,258 @@
+"""Quantizing an ONNX file with operators that stock ONNX Runtime executes.
+
+Matrix products by ONNX Runtime's own quantizers; embedding tables by a rewrite of ours, since theirs takes one scale for a
+whole table, which costs accuracy: here every row (int8) or every block of a row (int4) has its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from edgekit.errors import StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx
+
+__all__ = ["Calibration", "Method", "embedding_tables", "matrix_products", "quantize_onnx"]
+
+Method = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
+Calibration = Literal["minmax", "entropy", "percentile"]
+EMBEDDING_BITS = Literal[0, 4, 8]
+BLOCK = 32
+
+
+def quantize_onnx(
+    source: Path,
+    out: Path,
+    method: Method,
+    *,
+    per_channel: bool = True,
+    exclude: Sequence[str] = (),
+    embedding_bits: EMBEDDING_BITS = 8,
+    calibration: Calibration = "minmax",
+    feeds: Iterable[dict[str, np.ndarray[Any, Any]]] = (),
+) -> list[str]:
+    """Write the quantized file; returns the names of the nodes that were quantized.
+
+    `exclude`: nodes whose name or weight's name contains one of these texts stay in float.
+    `feeds`: calibration inputs for int8-static, each (batch, length).
+    Source: onnxruntime.quantization (dynamic: weights symmetric int8, activations uint8 per tensor at run time).
+    """
+    products = matrix_products(source)
+    skipped = [name for name, weight in products if any(text in name or text in weight for text in exclude)]
+    chosen = [name for name, _ in products if name not in skipped]
+    tables = [] if embedding_bits == 0 else [t for t in embedding_tables(source) if not any(x in t for x in exclude)]
+    if not chosen and not tables:
+        raise StageError(
+            "nothing left to quantize: every matrix product and embedding table is excluded",
+            hint="--exclude takes parts of names; see edgekit inspect",
+        )
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder, _quiet():
+        stepping_stone = Path(folder) / "embedded.onnx"
+        _quantize_embeddings(source, stepping_stone, tables, embedding_bits)
+        if not chosen:
+            stepping_stone.replace(out)
+        elif method == "int8-dynamic":
+            _dynamic(stepping_stone, out, chosen, per_channel)
+        elif method == "int8-static":
+            _static(stepping_stone, out, chosen, per_channel, calibration, feeds)
+        else:
+            _weight_only(stepping_stone, out, skipped, bits=4 if method == "int4-weight-only" else 8)
+    return [*chosen, *tables]
+
+
+def matrix_products(file: Path) -> list[tuple[str, str]]:
+    """(node name, weight name) of every MatMul or Gemm with a constant weight."""
+    import onnx
+
+    graph = onnx.load(str(file)).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    return [
+        (node.name, node.input[1])
+        for node in graph.node
+        if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants
+    ]
+
+
+def embedding_tables(file: Path) -> list[str]:
+    """Names of the float matrices that a Gather reads rows from, larger than a kilobyte."""
+    import onnx
+
+    graph = onnx.load(str(file)).graph
+    sizes = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2}
+    found = [n.input[0] for n in graph.node if n.op_type == "Gather" and n.input[0] in sizes]
+    return [name for name in dict.fromkeys(found) if np.prod(sizes[name].dims) >= 1024]
+
+
+def _dynamic(source: Path, out: Path, nodes: list[str], per_channel: bool) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        str(source),
+        str(out),
+        op_types_to_quantize=["MatMul", "Gemm"],
+        nodes_to_quantize=nodes,
+        per_channel=per_channel,
+        weight_type=QuantType.QInt8,
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+    )
+
+
+def _static(
+    source: Path,
+    out: Path,
+    nodes: list[str],
+    per_channel: bool,
+    calibration: Calibration,
+    feeds: Iterable[dict[str, np.ndarray[Any, Any]]],
+) -> None:
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.feeds = iter(feeds)
+
+        def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
+            return next(self.feeds, None)
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    quantize_static(
+        str(source),
+        str(out),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["MatMul", "Gemm"],
+        nodes_to_quantize=nodes,
+        per_channel=per_channel,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=methods[calibration],
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+    )
+
+
+def _weight_only(source: Path, out: Path, excluded: list[str], bits: Literal[4, 8]) -> None:
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(str(source)),
+        bits=bits,
+        block_size=BLOCK,
+        is_symmetric=True,
+        accuracy_level=4,  # activations go to int8 inside the kernel; without it the product is computed in float
+        nodes_to_exclude=excluded,
+    )
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(out), False)
+
+
+def _quantize_embeddings(source: Path, out: Path, tables: list[str], bits: EMBEDDING_BITS) -> None:
+    import onnx
+
+    model = onnx.load(str(source))
+    for table in tables:
+        if bits == 4:
+            _embedding_int4(model, table)
+        else:
+            _embedding_int8(model, table)
+    onnx.save(model, str(out))
+
+
+def _embedding_int8(model: onnx.ModelProto, table: str) -> None:
+    """Gather(W, i) -> Cast(Gather(Q, i)) * Gather(s, i), with s the row's max |w| / 127: error at most s / 2."""
+    from onnx import helper, numpy_helper
+
+    weights = _take_initializer(model, table)
+    scale = np.maximum(np.abs(weights).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
+    rows = np.clip(np.rint(weights / scale), -127, 127).astype(np.int8)
+    model.graph.initializer.append(numpy_helper.from_array(rows, f"{table}.int8"))
+    model.graph.initializer.append(numpy_helper.from_array(scale, f"{table}.scale"))
+    for position, node in _readers(model, table):
+        index, output = node.input[1], node.output[0]
+        model.graph.node.remove(node)
+        new = [
+            helper.make_node("Gather", [f"{table}.int8", index], [f"{output}.q"], f"{node.name}.rows", axis=0),
+            helper.make_node("Gather", [f"{table}.scale", index], [f"{output}.s"], f"{node.name}.scales", axis=0),
+            helper.make_node("Cast", [f"{output}.q"], [f"{output}.f"], f"{node.name}.cast", to=1),
+            helper.make_node("Mul", [f"{output}.f", f"{output}.s"], [output], f"{node.name}.scaled"),
+        ]
+        for offset, item in enumerate(new):
+            model.graph.node.insert(position + offset, item)
+
+
+def _embedding_int4(model: onnx.ModelProto, table: str) -> None:
+    """Gather(W, i) -> com.microsoft::GatherBlockQuantized: 4-bit blocks of 32 along the row, one scale each."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = _take_initializer(model, table)
+    rows, width = weights.shape
+    padded = -(-width // BLOCK) * BLOCK
+    if padded != width:
+        raise StageError(f"{table}: rows of {width} do not divide into int4 blocks of {BLOCK}", hint="use 8 bits")
+    blocks = weights.reshape(rows, width // BLOCK, BLOCK)
+    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)
+    scale = (extreme / -8).astype(np.float32)  # the largest value lands on -8 exactly: the grid's longer side is used
+    safe = np.where(scale == 0, 1, scale)
+    values = np.clip(np.rint(blocks / safe), -8, 7).astype(np.int8).reshape(rows, width)
+    low, high = values[:, 0::2] & 0xF, values[:, 1::2] & 0xF
+    packed = (low | (high << 4)).astype(np.uint8)
+    tensor = helper.make_tensor(f"{table}.int4", TensorProto.INT4, [rows, width], packed.tobytes(), raw=True)
+    model.graph.initializer.append(tensor)
+    model.graph.initializer.append(numpy_helper.from_array(scale.reshape(rows, -1), f"{table}.scale"))
+    for position, node in _readers(model, table):
+        index, output = node.input[1], node.output[0]
+        model.graph.node.remove(node)
+        inputs = [f"{table}.int4", index, f"{table}.scale"]
+        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
+        new = helper.make_node(
+            "GatherBlockQuantized", inputs, [output], f"{node.name}.rows", domain="com.microsoft", **attributes
+        )
+        model.graph.node.insert(position, new)
+    if not any(o.domain == "com.microsoft" for o in model.opset_import):
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def _take_initializer(model: onnx.ModelProto, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    from onnx import numpy_helper
+
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    array = numpy_helper.to_array(tensor).astype(np.float32)
+    model.graph.initializer.remove(tensor)
+    return array
+
+
+def _readers(model: onnx.ModelProto, table: str) -> Iterator[tuple[int, onnx.NodeProto]]:
+    for node in [n for n in model.graph.node if n.op_type == "Gather" and n.input[0] == table]:
+        yield list(model.graph.node).index(node), node
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime's quantizers advise on the root logger; our facts say what matters."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,57 @@
+"""What makes an exported folder stand alone: labels, tokenizer, a README and an example program without edgekit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from edgekit.artifact import Task
+from edgekit.tasks.text_classification import pad_token
+
+__all__ = ["write_package"]
+
+EXAMPLES = Path(__file__).parent / "examples"
+NEEDS = {"onnx": "onnxruntime tokenizers numpy", "gguf": "llama-cpp-python numpy"}
+
+README = """# A text classifier as one {format} file
+
+{count} labels, inputs up to {max_length} tokens{pair}. Made by edgekit; `manifest.json` says from what, by which steps, and
+with which digests. The figures of this file (latency, accuracy, size) stand in the report of the run that made it.
+
+    pip install {needs}
+    python classify.py {example}
+
+| file | what |
+|---|---|
+| `model.{format}` | the model |
+| `labels.json` | label names by output number, longest input, padding |
+{tokenizer}| `classify.py` | an example program; needs only the packages above |
+| `manifest.json` | origin: parents, stage, config, library versions, sha256 of every file |
+"""
+
+
+def write_package(source: Path, task: Task, out: Path, file_format: Literal["onnx", "gguf"]) -> None:
+    """Write labels.json, README.md and classify.py into `out`, and copy the tokenizer where the format holds none."""
+    labels = {
+        "labels": list(task.labels),
+        "max_length": task.max_length,
+        "segments": task.segments,
+        "pair": task.pair,
+        "pad_id": pad_token(source),
+    }
+    (out / "labels.json").write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if file_format == "onnx":
+        shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
+    shutil.copyfile(EXAMPLES / f"classify_{file_format}.py", out / "classify.py")
+    text = README.format(
+        format=file_format,
+        count=len(task.labels),
+        max_length=task.max_length,
+        pair=", pairs of texts" if task.pair else "",
+        needs=NEEDS[file_format],
+        example='"first text" "second text"' if task.pair else '"some text"',
+        tokenizer="| `tokenizer.json` | the tokenizer |\n" if file_format == "onnx" else "",
+    )
+    (out / "README.md").write_text(text, encoding="utf-8")

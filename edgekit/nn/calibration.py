@@ -1,0 +1,160 @@
+"""Running a model over examples to see what flows through it: the examples, and the moments of a layer's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.artifact import Task
+from edgekit.data.table import Table
+from edgekit.progress import Progress, Silent
+from edgekit.tasks.text_classification import Encoded, batches, encode, label_ids
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["Calibration", "Moments", "calibrate", "groups", "input_moments", "run", "taps"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Encoded examples; `labels` (n,) are class numbers of the model, or None: then its own predictions stand in."""
+
+    encoded: Encoded
+    labels: NDArray[np.int64] | None
+    batch_size: int
+
+    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor | None]]:
+        """Batches of model inputs (batch, length) and labels (batch,), similar lengths together."""
+        import torch
+
+        for rows in batches(self.encoded, self.batch_size):
+            labels = None if self.labels is None else torch.from_numpy(self.labels[rows])
+            yield self.encoded.batch(rows), labels
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.encoded) // self.batch_size)
+
+
+@dataclass
+class Moments:
+    """Mean (d,) and second moment E[x x^T] (d, d), float64, of a layer's input over `count` real tokens."""
+
+    mean: torch.Tensor
+    second: torch.Tensor
+    count: int
+
+    @property
+    def covariance(self) -> torch.Tensor:
+        """E[(x - mean)(x - mean)^T], (d, d)."""
+        return self.second - self.mean[:, None] * self.mean[None, :]
+
+
+def calibrate(
+    folder: Path,
+    table: Table,
+    task: Task,
+    *,
+    model_labels: Sequence[str],
+    count: int,
+    batch_size: int,
+    seed: int,
+) -> Calibration:
+    """Draw `count` examples (all where there are fewer) and encode them with the folder's tokenizer.
+
+    Labels are used where the table has them and the task's label names are the model's, in the model's order;
+    a model that was trained on other labels is asked for its own predictions instead.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:count])
+    drawn = Table(
+        tuple(table.texts[r] for r in rows),
+        tuple(table.pairs[r] for r in rows) if table.pairs else None,
+        tuple(table.labels[r] for r in rows) if table.labels else None,
+        table.name,
+    )
+    labelled = tuple(task.labels) == tuple(model_labels) and set(drawn.labels or [None]) <= set(task.labels)
+    return Calibration(encode(folder, drawn, task), label_ids(drawn, task) if labelled else None, batch_size)
+
+
+@contextmanager
+def taps(model: PreTrainedModel, paths: Sequence[str]) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """First input and (first) output of the modules at `paths`, by path, refreshed by every forward pass."""
+    from torch.utils.hooks import RemovableHandle
+
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def keep(path: str) -> RemovableHandle:
+        def hook(
+            _: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor | tuple[torch.Tensor]
+        ) -> None:
+            seen[path] = (inputs[0], output[0] if isinstance(output, tuple) else output)
+
+        module: torch.nn.Module = model.get_submodule(path)
+        return module.register_forward_hook(hook)
+
+    handles = [keep(path) for path in paths]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run(
+    model: PreTrainedModel, calibration: Calibration, progress: Progress | None, label: str
+) -> Iterator[torch.Tensor]:
+    """Run the model over the examples, without gradients; yields each batch's mask (batch, length) of real tokens."""
+    import torch
+
+    for inputs, _ in (progress or Silent()).track(calibration, label, len(calibration)):
+        on_device = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        with torch.inference_mode():
+            model(**on_device)
+        yield on_device["attention_mask"].bool()
+
+
+def groups(model: PreTrainedModel, paths: Sequence[str], room: int = 256 * 2**20) -> Iterator[list[str]]:
+    """`paths` in runs whose second moments together take at most `room` bytes (a run has at least one)."""
+    group: list[str] = []
+    used = 0
+    for path in paths:
+        need = 8 * model.get_submodule(path).in_features ** 2
+        if group and used + need > room:
+            yield group
+            group, used = [], 0
+        group.append(path)
+        used += need
+    if group:
+        yield group
+
+
+def input_moments(
+    model: PreTrainedModel, paths: Sequence[str], calibration: Calibration, progress: Progress | None = None
+) -> dict[str, Moments]:
+    """Moments of the inputs of the modules at `paths`; padding is left out."""
+    import torch
+
+    found: dict[str, Moments] = {}
+    with taps(model, paths) as seen:
+        for mask in run(model, calibration, progress, "activations"):
+            for path in paths:
+                x = seen[path][0][mask]
+                if path not in found:
+                    zero = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+                    found[path] = Moments(zero, torch.diag(zero), 0)
+                moments = found[path]
+                moments.mean += x.sum(0, dtype=torch.float64)
+                moments.second += (x.T @ x).double()
+                moments.count += len(x)
+    for moments in found.values():
+        moments.mean /= moments.count
+        moments.second /= moments.count
+    return found

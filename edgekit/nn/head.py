@@ -1,0 +1,55 @@
+"""A classifier's head: which labels it knows, and whether it is a trained one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.nn.families import family_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["head_labels", "prepare_head"]
+
+
+def head_labels(folder: Path) -> tuple[str, ...]:
+    """Label names of a folder's config.json, in the head's order; empty where it has none."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = config.get("id2label") or {}
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def prepare_head(model: PreTrainedModel, folder: Path, labels: tuple[str, ...]) -> set[str]:
+    """Names of the head's and pooler's parameters that start at random, `model` being loaded from `folder`.
+
+    Those that the folder does not hold in this shape do. A head for as many labels, but others, would load without a
+    word and answer them by number: it is drawn anew.
+    """
+    import torch
+
+    prefix = family_of(model.config.model_type).backbone + "."
+    stored = _shapes(folder)
+    head = {n: p for n, p in model.named_parameters() if not n.startswith(prefix)}
+    if head_labels(folder) != labels:
+        with torch.no_grad():
+            for parameter in head.values():  # linear layers all, in every family
+                std = model.config.initializer_range if parameter.ndim > 1 else 0.0
+                parameter.normal_(0.0, std)
+        fresh = set(head)
+    else:
+        fresh = {n for n, p in head.items() if stored.get(n) != tuple(p.shape)}
+    pooler = {n for n, _ in model.named_parameters() if n.startswith(f"{prefix}pooler.")}
+    return fresh | {n for n in pooler if not {n, n.removeprefix(prefix)} & stored.keys()}
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the folder's weights; the tensors are not read."""
+    from safetensors import safe_open
+
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no dict)
+    return found

@@ -1,0 +1,34 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgekit.artifact import Frozen
+from edgekit.nn.optimizer import Schedule
+
+__all__ = ["Training"]
+
+
+class Training(Frozen):
+    """The settings that every kind of training has."""
+
+    epochs: int = Field(4, ge=1, description="passes over the training rows")
+    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
+    head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
+    batch_size: int = Field(32, ge=1, description="rows in a batch")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are added up before a step")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the learning rate rises")
+    schedule: Schedule = Field("linear", description="how the learning rate goes on after the warm-up")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay (biases and norms have none)")
+    clip: float = Field(1.0, ge=0, description="greatest norm of the gradient (0: any)")
+    patience: int = Field(0, ge=0, description="stop after this many epochs without a better metric (0: never)")
+    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="validation metric that picks the epoch")
+    class_weights: bool = Field(False, description="weigh labels by how rare they are")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label's weight spread over all labels")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="arithmetic of the training; auto takes bf16 where the device is fast at it"
+    )
+    seed: int = Field(0, ge=0, description="seed of the new head, the order of the rows, and dropout")

@@ -1,0 +1,163 @@
+"""What a teacher says: its logits, computed once and kept on disk, and its insides, beside the student's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.artifact import Artifact, Frozen, Task
+from edgekit.data.table import Table
+from edgekit.digest import SHORT, digest_json
+from edgekit.nn.capture import capture
+from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
+from edgekit.nn.evaluate import logits_of
+from edgekit.nn.load import backbone, encoder_layers
+from edgekit.nn.losses import hidden_loss, relation_head_count, relation_loss
+from edgekit.progress import Progress
+from edgekit.tasks.text_classification import Encoded, encode
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["Insides", "make_projections", "teacher_logits"]
+
+FILE = "logits.safetensors"
+
+
+class Source(Frozen):
+    """What the logits were computed from."""
+
+    digest: str
+
+
+def teacher_logits(
+    teacher: Artifact,
+    load: Callable[[], PreTrainedModel],
+    table: Table,
+    task: Task,
+    *,
+    cache: Path | None,
+    device: str,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """The teacher's logits (n, labels) for the table, from `cache` where an earlier run or student left them.
+
+    They are kept in `cache / teacher-<digest>`: the digest is that of the teacher, the data, and how they are encoded.
+    `load` is called only where they must be computed.
+    """
+    import torch
+
+    how = task.model_dump(mode="json", include={"max_length", "pair", "segments"})
+    digest = digest_json({"teacher": teacher.key, "data": table.digest, "encoding": how})
+    path = cache / f"teacher-{digest[:SHORT]}" / FILE if cache else None
+    found = read_checkpoint(path, Source) if path else None
+    if found is not None and found[1].digest == digest:
+        return np.asarray(found[0]["logits"].numpy(), dtype=np.float32)
+    encoded = encode(teacher.path, table, task)
+    logits = logits_of(load(), encoded, device=device, progress=progress, label="the teacher's answers")
+    if path is not None:
+        write_checkpoint(path, {"logits": torch.from_numpy(logits)}, Source(digest=digest))
+    return logits
+
+
+@dataclass(frozen=True)
+class Insides:
+    """Student and teacher side by side: hidden states of paired layers; queries, keys, values of one layer each.
+
+    Rows that the two tokenizers cut into different numbers of tokens are left out: there, position i is not the same
+    word. `projections` maps a student's hidden state to the teacher's width, where they differ.
+    """
+
+    student: PreTrainedModel
+    teacher: PreTrainedModel
+    student_rows: Encoded
+    teacher_rows: Encoded
+    pairs: tuple[tuple[int, int], ...]  # (student layer, teacher layer) for hidden states; may be empty
+    relation_layers: tuple[int, int] | None
+    relation_heads: int  # 0: chosen to fit
+    projections: torch.nn.ModuleDict
+
+    def watched(self) -> dict[str, torch.nn.Module]:
+        """The student's modules to capture in its forward pass."""
+        return self._modules(self.student, 0)
+
+    def aligned(self, row: int) -> bool:
+        return len(self.student_rows.ids[row]) == len(self.teacher_rows.ids[row])
+
+    def losses(self, rows: list[int], seen: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(hidden, relation) losses of what the student's modules put out on these rows; 0 where unused."""
+        import torch
+
+        nothing = next(iter(seen.values())).sum() * 0.0
+        places = [place for place, row in enumerate(rows) if self.aligned(row)]
+        if not places:
+            return nothing, nothing
+        device = nothing.device
+        batch = {n: t.to(device) for n, t in self.teacher_rows.batch([rows[p] for p in places]).items()}
+        with torch.no_grad(), capture(self._modules(self.teacher, 1)) as told:
+            self.teacher(**batch)
+        mask = batch["attention_mask"]
+        mine = {name: states[places][:, : mask.shape[1]] for name, states in seen.items()}
+        with torch.autocast(device.type, enabled=False):
+            return self._hidden(mine, told, mask, nothing), self._relations(mine, told, mask, nothing)
+
+    def _hidden(
+        self, mine: dict[str, torch.Tensor], told: dict[str, torch.Tensor], mask: torch.Tensor, nothing: torch.Tensor
+    ) -> torch.Tensor:
+        total = nothing
+        for layer, _ in self.pairs:
+            name = f"hidden{layer}"
+            states = mine[name].float()
+            projected = self.projections[name](states) if name in self.projections else states
+            total = total + hidden_loss(projected, told[name], mask) / len(self.pairs)
+        return total
+
+    def _relations(
+        self, mine: dict[str, torch.Tensor], told: dict[str, torch.Tensor], mask: torch.Tensor, nothing: torch.Tensor
+    ) -> torch.Tensor:
+        if self.relation_layers is None:
+            return nothing
+        total = nothing
+        for kind in ("query", "key", "value"):
+            heads = relation_head_count(self.relation_heads, mine[kind].shape[-1], told[kind].shape[-1])
+            total = total + relation_loss(mine[kind], told[kind], mask, heads) / 3
+        return total
+
+    def _modules(self, model: PreTrainedModel, side: int) -> dict[str, torch.nn.Module]:
+        """What to capture of the student (side 0) or the teacher (side 1), under the student's names."""
+        layers, (_, family) = encoder_layers(model), backbone(model)
+        found = {f"hidden{pair[0]}": layers[pair[side]] for pair in self.pairs}
+        if self.relation_layers is not None:
+            layer = layers[self.relation_layers[side]]
+            paths = {"query": family.query, "key": family.key, "value": family.value}
+            found |= {kind: layer.get_submodule(path) for kind, path in paths.items()}
+        return found
+
+
+def make_projections(
+    student: PreTrainedModel, teacher: PreTrainedModel, pairs: tuple[tuple[int, int], ...]
+) -> torch.nn.ModuleDict:
+    """A learned map to the teacher's width for each pair of layers; none where the widths are the same.
+
+    Rows start orthonormal, so that lengths and angles are kept as far as the widths allow.
+    """
+    from torch import nn
+
+    small, large = hidden_width(student), hidden_width(teacher)
+    projections = nn.ModuleDict()
+    if small != large:
+        for layer, _ in pairs:
+            projections[f"hidden{layer}"] = nn.Linear(small, large, bias=False)
+            nn.init.orthogonal_(projections[f"hidden{layer}"].weight)  # type: ignore[arg-type]
+    return projections.to(student.device)
+
+
+def hidden_width(model: PreTrainedModel) -> int:
+    """Width of the hidden states."""
+    return int(getattr(model.config, backbone(model)[1].config_hidden))

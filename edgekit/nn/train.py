@@ -1,0 +1,293 @@
+"""The one training loop: small, seeded, and resumable bit for bit after a kill."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.artifact import Frozen
+from edgekit.errors import StageError
+from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
+from edgekit.nn.device import seeded
+from edgekit.nn.optimizer import make_optimizer, make_schedule
+from edgekit.nn.settings import Training
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from edgekit.progress import Progress
+
+__all__ = ["Epoch", "Job", "Trained", "Training", "epoch_batches", "train"]
+
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_SECONDS = 60.0  # inside an epoch; one is written at the end of every epoch too
+POOL = 50  # batches that are sorted by length together: little padding, yet every epoch's batches differ
+
+
+class Epoch(Frozen):
+    """One epoch's figures: mean training loss, and the validation's loss, accuracy and macro-F1."""
+
+    epoch: int  # from 1
+    loss: float
+    accuracy: float
+    macro_f1: float
+    validation_loss: float
+
+    def score(self, metric: str) -> tuple[float, float]:
+        """Greater is better; among equals the lower validation loss."""
+        return float(getattr(self, metric)), -self.validation_loss
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train. `loss(rows)`: mean loss of these training rows; `evaluate()`: accuracy, macro_f1 and loss.
+
+    `lengths`: tokens of each training row. `fresh`: parameters that start at random (they learn faster). `extra`:
+    modules that learn along and are thrown away. `identity` names the job: another's checkpoint is not taken up.
+    """
+
+    model: PreTrainedModel
+    lengths: Sequence[int]
+    loss: Callable[[list[int]], torch.Tensor]
+    evaluate: Callable[[], dict[str, float]]
+    identity: str
+    fresh: Collection[str] = ()
+    extra: torch.nn.Module | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How it went. `steps`: optimizer steps made in all; `resumed_at`: those of an earlier, killed run."""
+
+    history: tuple[Epoch, ...]
+    best: Epoch
+    steps: int
+    resumed_at: int
+    stopped_early: bool
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The best epoch's validation figures, as a stage reports them."""
+        return {"validation_accuracy": self.best.accuracy, "validation_macro_f1": self.best.macro_f1}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if not self.stopped_early:
+            return ()
+        ran, best = len(self.history), self.best.epoch
+        return (f"stopped after epoch {ran}: no better epoch than {best}, and the patience was at its end",)
+
+    def summary(self, metric: str) -> str:
+        value = getattr(self.best, metric)
+        name = metric.replace("_", "-")
+        return f"best epoch {self.best.epoch} of {len(self.history)}: validation {name} {value:.3f}"
+
+
+class State(Frozen):
+    """What a checkpoint knows besides tensors. `loss_sum`, `rows`: of the epoch under way."""
+
+    identity: str
+    step: int
+    loss_sum: float
+    rows: int
+    history: tuple[Epoch, ...]
+
+
+def train(job: Job, settings: Training, *, scratch: Path | None, progress: Progress, device: str = "cpu") -> Trained:
+    """Train `job.model` in place; at the end it holds the weights of the best validation epoch.
+
+    With a `scratch` folder the run is checkpointed there, and a second call goes on from the checkpoint; on the same
+    device in fp32 with as many threads it ends with the same bits as an unbroken run.
+    Raises StageError for a loss that is not finite, and where a checkpoint cannot be written.
+    """
+    with seeded(settings.seed, device):
+        return _Run(job, settings, scratch, device).go(progress)
+
+
+def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Every row once, in shuffled batches of rows of like length; a pure function of its arguments."""
+    rng = np.random.default_rng((seed, epoch))
+    order, tokens = rng.permutation(len(lengths)), np.asarray(lengths)
+    batches: list[list[int]] = []
+    for start in range(0, len(order), size * POOL):
+        rows = order[start : start + size * POOL]
+        rows = rows[np.argsort(tokens[rows], kind="stable")]
+        batches += [rows[i : i + size].tolist() for i in range(0, len(rows), size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(self, job: Job, settings: Training, scratch: Path | None, device: str) -> None:
+        self.job, self.settings, self.device = job, settings, device
+        self.path = scratch / CHECKPOINT if scratch else None
+        self.parameters = {f"model.{n}": p for n, p in job.model.named_parameters()}
+        if job.extra is not None:
+            self.parameters |= {f"extra.{n}": p for n, p in job.extra.named_parameters()}
+        self.optimizer = make_optimizer(
+            self.parameters,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fast={n for n in self.parameters if n.startswith("extra.") or n.removeprefix("model.") in job.fresh},
+            fast_factor=settings.head_learning_rate_factor,
+        )
+        batches = math.ceil(len(job.lengths) / settings.batch_size)
+        self.per_epoch = math.ceil(batches / settings.accumulate)
+        self.total = self.per_epoch * settings.epochs
+        self.step, self.loss_sum, self.rows = 0, 0.0, 0
+        self.history: tuple[Epoch, ...] = ()
+        self.best: dict[str, torch.Tensor] = {}  # the best epoch's weights, on the CPU
+        self.saved_at = time.monotonic()
+
+    def go(self, progress: Progress) -> Trained:
+        resumed = self.restore()
+        if resumed:
+            progress.say(f"going on from step {resumed} of {self.total}")
+        self.schedule = make_schedule(
+            self.optimizer,
+            self.settings.schedule,
+            steps=self.total,
+            warmup=self.settings.warmup,
+            done=self.step,
+        )
+        self.job.model.train()
+        left = self.total - self.step
+        for group in progress.track(self.plan(), "training", total=left):
+            self.advance(group)
+            if self.step % self.per_epoch == 0:
+                self.finish_epoch(progress)
+            elif time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+                self.save()
+        self.load({n: p for n, p in self.parameters.items() if n.startswith("model.")}, self.best)
+        self.job.model.eval()
+        best = max(self.history, key=self.score)
+        return Trained(self.history, best, self.step, resumed, self.exhausted())
+
+    def plan(self) -> Iterator[list[list[int]]]:
+        """The batches of each step that is left. Looks at `step` and `history` as it goes."""
+        size, many = self.settings.batch_size, self.settings.accumulate
+        while self.step < self.total and not self.exhausted():
+            epoch, begun = divmod(self.step, self.per_epoch)
+            batches = epoch_batches(self.job.lengths, size, self.settings.seed, epoch)
+            for start in range(begun * many, len(batches), many):
+                yield batches[start : start + many]
+
+    def advance(self, group: list[list[int]]) -> None:
+        """One optimizer step; each batch counts by its rows."""
+        import torch
+
+        rows = sum(len(batch) for batch in group)
+        for batch in group:
+            loss = self.job.loss(batch)
+            value = loss.item()
+            self.check(value, "the loss")
+            (loss * (len(batch) / rows)).backward()  # type: ignore[no-untyped-call]
+            self.loss_sum += value * len(batch)
+        self.rows += rows
+        if self.settings.clip:
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
+            self.check(norm.item(), "the gradient")
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+
+    def finish_epoch(self, progress: Progress) -> None:
+        number = self.step // self.per_epoch
+        figures = self.job.evaluate()
+        self.check(figures["loss"], "the validation loss")
+        epoch = Epoch(
+            epoch=number,
+            loss=self.loss_sum / self.rows,
+            accuracy=figures["accuracy"],
+            macro_f1=figures["macro_f1"],
+            validation_loss=figures["loss"],
+        )
+        if not self.history or self.score(epoch) > max(map(self.score, self.history)):
+            self.best = {
+                n: p.detach().to("cpu", copy=True) for n, p in self.parameters.items() if n.startswith("model.")
+            }
+        self.history = (*self.history, epoch)
+        self.loss_sum, self.rows = 0.0, 0
+        metric = self.settings.metric
+        progress.say(
+            f"epoch {number} of {self.settings.epochs}: loss {epoch.loss:.4f}, "
+            f"validation {metric.replace('_', '-')} {getattr(epoch, metric):.4f}"
+        )
+        self.job.model.train()
+        self.save()
+
+    def score(self, epoch: Epoch) -> tuple[float, float]:
+        return epoch.score(self.settings.metric)
+
+    def exhausted(self) -> bool:
+        """Whether the patience is at its end."""
+        if not self.settings.patience or not self.history:
+            return False
+        best = max(self.history, key=self.score)
+        return len(self.history) - best.epoch >= self.settings.patience and self.step < self.total
+
+    def check(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            rate = self.settings.learning_rate
+            raise StageError(
+                f"{what} is {value} at step {self.step + 1} (epoch {self.step // self.per_epoch + 1})",
+                hint=f"lower learning_rate (now {rate:g}), clip the gradient, or use precision=fp32",
+            )
+
+    def save(self) -> None:
+        import torch
+
+        if self.path is None:
+            return
+        tensors: dict[str, torch.Tensor] = {n: p.data for n, p in self.parameters.items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if self.device.startswith("cuda"):
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        state = State(
+            identity=self.job.identity, step=self.step, loss_sum=self.loss_sum, rows=self.rows, history=self.history
+        )
+        write_checkpoint(self.path, tensors, state)
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> int:
+        """Take up the checkpoint, if there is one of this very job; returns the steps it had made."""
+        import torch
+
+        found = read_checkpoint(self.path, State) if self.path else None
+        if found is None or found[1].identity != self.job.identity:
+            return 0
+        tensors, state = found
+        self.load(self.parameters, tensors)
+        self.best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, kind = name.split(".", 2)
+                moments.setdefault(int(index), {})[kind] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        torch.set_rng_state(tensors["rng.cpu"])
+        if self.device.startswith("cuda") and "rng.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
+        self.step, self.loss_sum, self.rows, self.history = state.step, state.loss_sum, state.rows, state.history
+        return self.step
+
+    @staticmethod
+    def load(parameters: dict[str, torch.nn.Parameter], tensors: dict[str, torch.Tensor]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(tensors[name])

@@ -1,0 +1,90 @@
+"""What a low-rank factorization should be exact about: weights on a layer's inputs, from data that flow through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgekit.nn.calibration import Calibration, Moments, taps
+from edgekit.nn.importance import summed_loss
+from edgekit.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["UNSEEN", "Weighting", "fisher_weightings", "frequency_weighting", "moment_weighting"]
+
+UNSEEN = 0.1  # share of a table's weight that is spread evenly, for the tokens that the calibration has not seen
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """`root` is M of the error |(W - W_r) M|^2, float64: (d,) diagonal or (d, d); None is the identity.
+
+    `mean` (d,), where given: the inputs' mean; the error is then about centred inputs, and the bias takes the rest.
+    """
+
+    root: torch.Tensor | None = None
+    mean: torch.Tensor | None = None
+
+
+def moment_weighting(moments: Moments, *, has_bias: bool) -> Weighting:
+    """Whitening: M is the Cholesky factor of the inputs' covariance (second moment where no bias can take the mean).
+
+    |(W - W_r) M|^2 is then the mean squared error of the layer's output (Wang et al. 2024, SVD-LLM).
+    """
+    import torch
+
+    matrix = moments.covariance if has_bias else moments.second
+    jitter = 1e-8 * matrix.diagonal().mean().clamp_min(1e-30)
+    eye = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    while True:  # the covariance of few tokens is singular; M is never inverted, so the jitter may be tiny
+        factor, failed = torch.linalg.cholesky_ex(matrix + jitter * eye)
+        if not int(failed):
+            return Weighting(factor, moments.mean if has_bias else None)
+        jitter *= 10
+
+
+def frequency_weighting(calibration: Calibration, count: int) -> Weighting:
+    """How often each of `count` tokens occurs: an embedding's input is one-hot, so this is its second moment."""
+    import torch
+
+    ids = torch.tensor([i for row in calibration.encoded.ids for i in row])
+    return Weighting(smooth(torch.bincount(ids, minlength=count).double()).sqrt())
+
+
+def smooth(weights: torch.Tensor) -> torch.Tensor:
+    """Mix (n,) non-negative weights, scaled to sum 1, with an even share of `UNSEEN`."""
+    return (1 - UNSEEN) * weights / weights.sum().clamp_min(1e-30) + UNSEEN / len(weights)
+
+
+def fisher_weightings(
+    model: PreTrainedModel, paths: Sequence[str], calibration: Calibration, progress: Progress | None = None
+) -> dict[str, Weighting]:
+    """FWSVD (Hsu et al. 2022): each input's weight is the root of the summed Fisher information of its weights.
+
+    The Fisher information of a weight is its squared gradient, exact per example. With inputs X (length, in) and output
+    gradients D (length, out) of one example, the sum over outputs is diag(X^T D D^T X): no weight-sized tensor is made.
+    """
+    import torch
+
+    totals: dict[str, torch.Tensor] = {}
+    with torch.enable_grad(), taps(model, paths) as seen:
+        for inputs, labels in (progress or Silent()).track(calibration, "Fisher information", len(calibration)):
+            loss = summed_loss(model, inputs, labels)
+            gradients = torch.autograd.grad(loss, [seen[path][1] for path in paths])
+            for path, gradient in zip(paths, gradients, strict=True):
+                x, d = seen[path][0].detach(), gradient.double()
+                kernel = d @ d.transpose(1, 2)  # (batch, length, length)
+                if x.is_floating_point():
+                    x = x.double()
+                    found = ((kernel @ x) * x).sum((0, 1))
+                else:  # token ids: the same formula for one-hot inputs
+                    per_token = (kernel * (x[:, :, None] == x[:, None, :])).sum(2)
+                    table = model.get_submodule(path)
+                    found = torch.zeros(table.num_embeddings, dtype=torch.float64, device=x.device)
+                    found.index_add_(0, x.flatten(), per_token.flatten())
+                totals[path] = totals[path] + found if path in totals else found
+    return {path: Weighting(smooth(total).sqrt()) for path, total in totals.items()}

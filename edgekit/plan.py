@@ -1,0 +1,224 @@
+"""From a recipe to a plan: steps with their cache keys, what they should cost, and what cannot work. Runs nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from edgekit.artifact import Artifact, Task, library_versions
+from edgekit.data.load import Columns
+from edgekit.data.splits import Splits, load_splits
+from edgekit.data.table import Table
+from edgekit.digest import digest_json
+from edgekit.errors import PlanError, Problem
+from edgekit.recipe import MODEL, Resolved, ResolvedStep
+from edgekit.shapes import Cost, Shape, cost_of, next_shape, shape_of
+from edgekit.source import open_model
+from edgekit.stages import STAGES
+from edgekit.stages.base import Config, SplitName
+from edgekit.store import Store
+from edgekit.tasks.text_classification import label_names
+
+__all__ = ["Plan", "PlanStep", "make_plan", "step_key"]
+
+SPARE = 1.2  # room asked for on disk beyond the predicted bytes
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """One step with its key. `cached`: a sealed artifact with this key is in the store."""
+
+    id: str
+    stage: str
+    config: Config
+    source: str
+    teacher: str
+    splits: tuple[SplitName, ...]
+    key: str
+    cached: bool
+    cost: Cost
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        return (self.source, self.teacher) if self.teacher else (self.source,)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs, in the order it happens."""
+
+    recipe: Resolved
+    model: Artifact
+    task: Task
+    splits: Splits
+    steps: tuple[PlanStep, ...]
+    store: Store
+    notes: tuple[str, ...]
+
+    def table(self, name: SplitName) -> Table | None:
+        return self.splits.tables.get(name)
+
+    def lineage(self, step_id: str) -> tuple[str, ...]:
+        """Ids of the steps behind `step_id`, in order, itself last."""
+        steps = {step.id: step for step in self.steps}
+        wanted = {step_id}
+        for step in reversed(self.steps):
+            if step.id in wanted:
+                wanted.update(name for name in step.parents if name in steps)
+        return tuple(step.id for step in self.steps if step.id in wanted)
+
+
+def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
+    """Open the model and the data, compute the keys, and refuse what cannot work.
+
+    Raises PlanError with every obstacle at once; DataError and ModelError for inputs that cannot be read.
+    """
+    columns = Columns(text=recipe.task.text, pair=recipe.task.pair, label=recipe.task.label)
+    splits = load_splits(recipe.data.sources(), columns)
+    model = open_model(recipe.model)
+    task = _task(recipe, model, splits)
+    model = _with_task(model, task)
+    problems = _step_problems(recipe, splits, model)
+    if problems:
+        raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
+    steps, problems = _plan_steps(recipe, model, task, splits, store)
+    problems += _disk_problems(steps, store, out)
+    if problems:
+        raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
+    return Plan(recipe, model, task, splits, tuple(steps), store, splits.notes)
+
+
+def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:
+    """sha256 of inputs, stage and its version, config, task, and the versions of the libraries the stage names."""
+    spec = STAGES[stage]
+    content: JsonValue = {
+        "inputs": dict(inputs),
+        "stage": stage,
+        "stage_version": spec.version,
+        "config": config.model_dump(mode="json"),
+        "libraries": cast("JsonValue", library_versions(spec.libraries)),
+        "task": task.model_dump(mode="json") if task else None,
+    }
+    return digest_json(content)
+
+
+def step_inputs(
+    stage: str, source: str, teacher: str, tables: Mapping[SplitName, Table]
+) -> tuple[dict[str, str], tuple[SplitName, ...]]:
+    """The digests of all that a step reads, and the names of the splits among it."""
+    splits = tuple(name for name in STAGES[stage].reads if name in tables)
+    inputs = {"source": source, **{name: tables[name].digest for name in splits}}
+    if teacher:
+        inputs["teacher"] = teacher
+    return inputs, splits
+
+
+def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
+    """Labels are the training data's where a step trains on them; else the model's own."""
+    spec = recipe.task
+    own = model.task.labels if model.task else ()
+    trains = any(step.stage == "finetune" for step in recipe.steps)
+    train = splits.tables.get("train")
+    labels = own
+    if trains and train is not None and train.labels:
+        found = label_names(train)
+        labels = own if set(own) == set(found) else found
+    return Task(labels=labels, max_length=spec.max_length, pair=bool(spec.pair), segments=spec.segments)
+
+
+def _with_task(model: Artifact, task: Task) -> Artifact:
+    if model.task is None:
+        return model
+    own = task.model_copy(update={"labels": model.task.labels})
+    return Artifact(model.path, model.manifest.model_copy(update={"task": own}))
+
+
+def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Problem]:
+    """Formats that do not follow each other, data that are missing, a head that nobody trains."""
+    problems = []
+    formats: dict[str, str] = {MODEL: model.format}
+    trained = {MODEL: model.task is not None}
+    for step in recipe.steps:
+        stage = STAGES[step.stage]
+        source = formats[step.source]
+        where = f"step {step.id}"
+        if source not in stage.accepts:
+            wanted = " or ".join(stage.accepts)
+            hint = f"put it before the export of {step.source!r}" if source != "hf" else "export first"
+            problems.append(Problem(where, f"{step.stage} works on {wanted}, and {step.source!r} is {source}", hint))
+        for split in stage.needs:
+            if split not in splits.tables:
+                problems.append(Problem(where, f"{step.stage} needs {split} data", f"give --{split} FILE"))
+        if step.teacher and not trained.get(step.teacher):
+            problems.append(Problem(where, f"the teacher {step.teacher!r} was never trained", "fine-tune it first"))
+        if step.stage == "export" and not trained[step.source]:
+            problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
+        problems += _method_problems(step, source)
+        formats[step.id] = _gives(step, source)
+        inherits = trained[step.source] and step.stage != "student"
+        trained[step.id] = inherits or step.stage in ("finetune", "distill")
+    for name in recipe.exports:
+        if formats[name] == "hf":
+            problems.append(
+                Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
+            )
+    if "test" not in splits.tables:
+        problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
+    return problems
+
+
+def _gives(step: ResolvedStep, source: str) -> str:
+    gives = STAGES[step.stage].gives
+    if gives == "config":
+        return str(step.config.model_dump()["format"])
+    return source if gives == "source" else gives
+
+
+def _method_problems(step: ResolvedStep, source: str) -> list[Problem]:
+    if step.stage != "quantize" or source == "hf":
+        return []
+    from edgekit.stages.quantize import GGUF_METHODS, ONNX_METHODS, Quantize
+
+    assert isinstance(step.config, Quantize)
+    known = ONNX_METHODS if source == "onnx" else GGUF_METHODS
+    if step.config.method in known:
+        return []
+    hint = f"for {source}: {', '.join(known)}"
+    return [Problem(f"step {step.id}", f"{step.config.method} is not a method for {source} files", hint)]
+
+
+def _plan_steps(
+    recipe: Resolved, model: Artifact, task: Task, splits: Splits, store: Store
+) -> tuple[list[PlanStep], list[Problem]]:
+    keys = {MODEL: model.key}
+    shapes: dict[str, Shape] = {MODEL: shape_of(model, task)}
+    steps: list[PlanStep] = []
+    problems: list[Problem] = []
+    for step in recipe.steps:
+        inputs, used = step_inputs(step.stage, keys[step.source], keys.get(step.teacher, ""), splits.tables)
+        key = step_key(step.stage, step.config, inputs, task)
+        shape, obstacles = next_shape(shapes[step.source], step.stage, step.config, task)
+        problems += [Problem(f"step {step.id}", problem.what, problem.hint) for problem in obstacles]
+        cost = cost_of(shapes[step.source], shape, step.stage, step.config, splits.tables)
+        steps.append(
+            PlanStep(step.id, step.stage, step.config, step.source, step.teacher, used, key, store.has(key), cost)
+        )
+        keys[step.id], shapes[step.id] = key, shape
+    return steps, problems
+
+
+def _disk_problems(steps: list[PlanStep], store: Store, out: Path | None) -> list[Problem]:
+    needed = int(SPARE * sum(step.cost.bytes for step in steps if not step.cached))
+    problems = []
+    for folder in (store.root, *([out] if out else [])):
+        existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+        if needed > free:
+            what = f"about {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
+            problems.append(Problem(str(folder), what, "free some space (edgekit store gc), or --store another folder"))
+    return problems

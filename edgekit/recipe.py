@@ -1,0 +1,364 @@
+"""A recipe: YAML as frozen values. All problems are found at once, each with its path and the nearest right name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+from edgekit.artifact import Frozen
+from edgekit.data.table import SplitName
+from edgekit.errors import Problem, RecipeError
+from edgekit.rules import Rule, find_rules
+from edgekit.runtimes.base import Workload
+from edgekit.stages import STAGES
+from edgekit.stages.base import Config
+
+__all__ = ["MODEL", "Data", "Param", "Recipe", "Resolved", "Step", "TaskSpec", "load_recipe", "nearest", "resolve"]
+
+MODEL = "model"  # the id under which steps name the recipe's model
+REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+Scalar = str | int | float | bool | None
+T = TypeVar("T", bound=BaseModel)
+
+
+class Param(Frozen):
+    """An option of the recipe's command."""
+
+    type: Literal["str", "int", "float", "bool"] = "str"
+    default: Scalar = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+
+class TaskSpec(Frozen):
+    """What the model is for, and the columns that hold its texts and labels."""
+
+    kind: Literal["text-classification"] = "text-classification"
+    text: str = "text"
+    pair: str = ""
+    label: str = "label"
+    max_length: Annotated[int, Field(ge=4)] = 64
+    segments: bool = False
+
+
+class Data(Frozen):
+    """Where each split is: a file, `package:NAME/FILE`, or `hub:OWNER/NAME`. Empty: not given."""
+
+    train: str = ""
+    validation: str = ""
+    test: str = ""
+    unlabeled: str = ""
+
+    def sources(self) -> dict[SplitName, str]:
+        return {"train": self.train, "validation": self.validation, "test": self.test, "unlabeled": self.unlabeled}
+
+
+class Step(Frozen):
+    """One stage of the chain, with the ids of its inputs."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    stage: str
+    source: str
+    teacher: str = ""
+    config: dict[str, JsonValue] = {}
+
+
+class Recipe(Frozen):
+    """The file as it is written: values may be `${param}`."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    description: str
+    params: dict[str, Param] = {}
+    model: JsonValue
+    task: dict[str, JsonValue] = {}
+    data: dict[str, JsonValue] = {}
+    steps: tuple[Step, ...] = Field(min_length=1)
+    baseline: str
+    exports: tuple[str, ...] = Field(min_length=1)
+    workload: dict[str, JsonValue] = {}
+    gate: tuple[str, ...] = ()
+
+
+class ResolvedStep(Frozen):
+    """A step whose config is typed."""
+
+    id: str
+    stage: str
+    source: str
+    teacher: str
+    config: Config
+
+
+class Resolved(Frozen):
+    """A recipe with its params filled in: all that a plan needs."""
+
+    name: str
+    model: str
+    task: TaskSpec
+    data: Data
+    steps: tuple[ResolvedStep, ...]
+    baseline: str
+    exports: tuple[str, ...]
+    workload: Workload
+    rules: tuple[Rule, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice, which YAML would silently let the last win."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            line = key.start_mark.line + 1
+            raise RecipeError(f"line {line}: the key {key.value!r} is written twice")
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file. Raises RecipeError with every problem that can be seen without its params."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys")
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        found = tuple(_problem(Recipe, item) for item in error.errors())
+        raise RecipeError(f"{path}: {_count(found)}", problems=found) from None
+    problems = tuple(_inner_problems(recipe))
+    if problems:
+        raise RecipeError(f"{path}: {_count(problems)}", problems=problems)
+    return recipe
+
+
+def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[str] = ()) -> Resolved:
+    """Fill in params and `STEP.FIELD=VALUE` overrides, and type everything.
+
+    Raises RecipeError for missing or unknown params, overrides that name nothing, and values of the wrong type.
+    """
+    values, problems = _param_values(recipe, params)
+    steps, more = _overridden(recipe.steps, overrides)
+    problems += more
+    resolved: list[ResolvedStep] = []
+    for index, step in enumerate(steps):
+        config, more = _typed_config(step, values, f"steps[{index}]({step.id}).config")
+        problems += more
+        if config is not None:
+            teacher = str(_fill(step.teacher, values))
+            resolved.append(
+                ResolvedStep(id=step.id, stage=step.stage, source=step.source, teacher=teacher, config=config)
+            )
+    task, more = _typed(TaskSpec, recipe.task, values, "task")
+    problems += more
+    data, more = _typed(Data, recipe.data, values, "data")
+    problems += more
+    workload, more = _typed(Workload, recipe.workload, values, "workload")
+    problems += more
+    rules, more = _rules(recipe, values)
+    problems += more
+    if problems or task is None or data is None or workload is None:
+        raise RecipeError(f"recipe {recipe.name}: {_count(tuple(problems))}", problems=tuple(problems))
+    return Resolved(
+        name=recipe.name,
+        model=str(_fill(recipe.model, values)),
+        task=task,
+        data=data,
+        steps=tuple(resolved),
+        baseline=recipe.baseline,
+        exports=recipe.exports,
+        workload=workload,
+        rules=rules,
+    )
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """ "did you mean ...?" with the nearest known name, or the list of them."""
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def _count(problems: Sequence[Problem]) -> str:
+    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+
+
+def _inner_problems(recipe: Recipe) -> Iterator[Problem]:
+    """What the types cannot say: stages that exist, inputs that come before, references to params."""
+    known = [MODEL]
+    for index, step in enumerate(recipe.steps):
+        where = f"steps[{index}]({step.id})"
+        if step.id in known:
+            yield Problem(where, f"the id {step.id!r} is taken")
+        if step.stage not in STAGES:
+            yield Problem(f"{where}.stage", f"no stage {step.stage!r}", nearest(step.stage, list(STAGES)))
+        else:
+            yield from _input_problems(step, where, known)
+        known.append(step.id)
+    ids = known[1:]
+    for where, name in (("baseline", recipe.baseline), *(("exports", name) for name in recipe.exports)):
+        if name not in ids:
+            yield Problem(where, f"no step {name!r}", nearest(name, ids))
+    for where, name in _references(recipe):
+        if name not in recipe.params:
+            yield Problem(where, f"no param {name!r}", nearest(name, list(recipe.params)))
+    required = {name: "" for name, param in recipe.params.items() if param.default is None}
+    try:
+        resolve(recipe, {name: _example(recipe.params[name]) for name in required})
+    except RecipeError as error:
+        yield from error.problems
+
+
+def _input_problems(step: Step, where: str, known: list[str]) -> Iterator[Problem]:
+    for role, name in (("source", step.source), ("teacher", step.teacher)):
+        if name and name not in known and not REFERENCE.search(name):
+            hint = nearest(name, known)
+            yield Problem(f"{where}.{role}", f"no step {name!r} before this one", hint)
+    if step.teacher and not STAGES[step.stage].teacher:
+        yield Problem(f"{where}.teacher", f"{step.stage} takes no teacher")
+    if STAGES[step.stage].teacher and not step.teacher:
+        yield Problem(where, f"{step.stage} needs a teacher", "add: teacher: STEP")
+
+
+def _example(param: Param) -> Scalar:
+    """A value of the right type, to check a recipe whose required params are not given."""
+    if param.choices:
+        return param.choices[0]
+    return {"str": "example", "int": 1, "float": 1.0, "bool": False}[param.type]
+
+
+def _references(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    parts: dict[str, JsonValue] = {
+        "model": recipe.model,
+        "task": recipe.task,
+        "data": recipe.data,
+        "workload": recipe.workload,
+        "gate": list(recipe.gate),
+        **{f"steps[{i}]({s.id}).config": s.config for i, s in enumerate(recipe.steps)},
+        **{f"steps[{i}]({s.id}).teacher": s.teacher for i, s in enumerate(recipe.steps)},
+    }
+    for where, part in parts.items():
+        for text in _texts(part):
+            for match in REFERENCE.finditer(text):
+                yield where, match.group(1)
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _param_values(recipe: Recipe, given: Mapping[str, Scalar]) -> tuple[dict[str, Scalar], list[Problem]]:
+    problems = [
+        Problem("params", f"no param {name!r}", nearest(name, list(recipe.params)))
+        for name in given
+        if name not in recipe.params
+    ]
+    values: dict[str, Scalar] = {}
+    for name, param in recipe.params.items():
+        value = given.get(name)
+        if value is None:
+            value = param.default
+        if value is None and param.required:
+            problems.append(Problem(f"params.{name}", "is required", param.help))
+        if param.choices and value is not None and value not in param.choices:
+            problems.append(Problem(f"params.{name}", f"{value!r} is none of {', '.join(param.choices)}"))
+        values[name] = "" if value is None else value
+    return values, problems
+
+
+def _fill(value: JsonValue, values: Mapping[str, Scalar]) -> JsonValue:
+    """Replace references; a value that is one reference and nothing else keeps the param's type."""
+    if isinstance(value, dict):
+        return {key: _fill(item, values) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, values) for item in value]
+    if not isinstance(value, str):
+        return value
+    whole = REFERENCE.fullmatch(value)
+    if whole:
+        return values.get(whole.group(1), value)
+    return REFERENCE.sub(lambda match: str(values.get(match.group(1), match.group(0))), value)
+
+
+def _overridden(steps: Sequence[Step], overrides: Sequence[str]) -> tuple[list[Step], list[Problem]]:
+    problems: list[Problem] = []
+    configs = {step.id: dict(step.config) for step in steps}
+    for text in overrides:
+        target, equals, raw = text.partition("=")
+        step_id, dot, field = target.partition(".")
+        if not equals or not dot:
+            problems.append(Problem(f"--set {text}", "is not STEP.FIELD=VALUE", "for example: --set prune.ffn=0.5"))
+        elif step_id not in configs:
+            problems.append(Problem(f"--set {text}", f"no step {step_id!r}", nearest(step_id, list(configs))))
+        else:
+            configs[step_id][field] = yaml.safe_load(raw)
+    return [step.model_copy(update={"config": configs[step.id]}) for step in steps], problems
+
+
+def _typed_config(step: Step, values: Mapping[str, Scalar], where: str) -> tuple[Config | None, list[Problem]]:
+    if step.stage not in STAGES:
+        return None, []  # told already
+    return _typed(STAGES[step.stage].config(), step.config, values, where)
+
+
+def _typed(
+    model: type[T], content: Mapping[str, JsonValue], values: Mapping[str, Scalar], where: str
+) -> tuple[T | None, list[Problem]]:
+    try:
+        return model.model_validate(_fill(dict(content), values)), []
+    except ValidationError as error:
+        return None, [_problem(model, item, where) for item in error.errors()]
+
+
+def _rules(recipe: Recipe, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, ...], list[Problem]]:
+    rules, problems = find_rules([str(_fill(text, values)) for text in recipe.gate], "gate")
+    for rule in rules:
+        unknown = [name for name in rule.on if name not in recipe.exports]
+        problems += [Problem(f"gate: {rule}", f"no export {name!r}", nearest(name, recipe.exports)) for name in unknown]
+    return rules, problems
+
+
+def _problem(model: type[BaseModel], error: Any, prefix: str = "") -> Problem:
+    """A pydantic error as where, what and hint; an unknown key names the nearest known one."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
+    where = ".".join(part for part in (prefix, path) if part)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(model, error["loc"][:-1])
+        return Problem(where, "unknown key", nearest(str(error["loc"][-1]), known))
+    if error["type"] == "missing":
+        return Problem(where, "is missing")
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return Problem(where, f"{message}, not {error['input']!r}" if not isinstance(error["input"], dict) else message)
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys allowed at `path`, by following the fields' types."""
+    nested: dict[str, type[BaseModel]] = {"params": Param, "steps": Step}
+    for part in path:
+        if isinstance(part, str) and model is Recipe and part in nested:
+            model = nested[part]
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,71 @@
+"""A gate's rules in words: what was judged, the value and the limit in their unit, what failed."""
+
+from __future__ import annotations
+
+from edgekit.report import words
+from edgekit.report.schema import RuleEntry
+from edgekit.rules import BYTES, FRACTION, METRICS, RATE, TIME, TIMES, Rule, find_rules
+
+__all__ = ["failure", "metric_name", "metric_of", "readings", "value_text"]
+
+_NAMES = {"speedup": "speed-up", "macro_f1": "macro-F1", "size_ratio": "size ratio", "memory": "peak memory"}
+_OPS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above", "==": "exactly"}
+
+
+def _parse(rule: str) -> Rule | None:
+    """The rule; None for a text of another grammar, which is then shown as it stands."""
+    rules, _ = find_rules([rule])
+    return rules[0] if rules else None
+
+
+def metric_of(rule: str) -> str:
+    """The metric that a rule judges; empty where it cannot be read."""
+    parsed = _parse(rule)
+    return parsed.metric if parsed else ""
+
+
+def metric_name(metric: str) -> str:
+    """A metric for people: "latency.p50" is "latency p50"."""
+    return _NAMES.get(metric, metric.replace(".", " ").replace("_", " "))
+
+
+def value_text(metric: str, value: float | None, finer: int = 0) -> str:
+    """A metric's value in its unit, `finer` digits beyond the usual; "not measured" where there is none."""
+    if value is None:
+        return "not measured"
+    units = METRICS[metric].units if metric in METRICS else None
+    if metric == "accuracy_drop":
+        return f"{words.points(value, 1 + finer)} points"
+    if units == FRACTION:
+        return words.percent(value, 1 + finer)
+    if units == TIME:
+        return words.milliseconds(value, 3 + finer)
+    if units == BYTES:
+        return words.size(value, 3 + finer)
+    if units == RATE:
+        return words.rate(value, 3 + finer)
+    if units == TIMES:
+        return f"{words.number(value, 3 + finer)}{words.TIMES}" if finer else words.ratio(value)
+    return words.number(value, 3 + finer)
+
+
+def readings(rule: RuleEntry) -> tuple[str, str]:
+    """Value and limit ("at most 1.0 points"), with as many digits as tell the two apart where they differ."""
+    parsed = _parse(rule.rule)
+    metric = parsed.metric if parsed else ""
+    if rule.limit is None:
+        return value_text(metric, rule.value), words.MISSING
+    for finer in range(4):
+        value, limit = value_text(metric, rule.value, finer), value_text(metric, rule.limit, finer)
+        if value != limit or rule.value == rule.limit:
+            break
+    return value, words.join(_OPS[parsed.op] if parsed else "", limit)
+
+
+def failure(rule: RuleEntry) -> str:
+    """What failed: "accuracy drop of onnx-int8 is 2.1 points, allowed is at most 1.0 points"."""
+    metric = metric_of(rule.rule)
+    if not metric or rule.value is None or rule.limit is None:
+        return rule.sentence or f"{rule.rule}: not measured"
+    value, limit = readings(rule)
+    return f"{metric_name(metric)}{f' of {rule.deployable}' if rule.deployable else ''} is {value}, allowed is {limit}"

@@ -1,0 +1,139 @@
+"""The report in words: which deployable stands for the run, the verdict as one sentence, a rule's figures."""
+
+from __future__ import annotations
+
+from edgekit.report import words
+from edgekit.report.rulings import failure, metric_of
+from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report
+
+__all__ = ["baseline_name", "comparison", "file_kind", "headline", "runtime_name", "verdict", "verdict_word"]
+
+_RUNTIMES = {"onnxruntime": "ONNX Runtime", "llama.cpp": "llama.cpp", "torch": "PyTorch"}
+_FORMATS = {"onnx": "ONNX", "gguf": "GGUF", "hf": "Transformers"}
+_TOLERATED = 0.01  # accuracy that the headline may have lost where no rule says how much
+
+
+def headline(report: Report) -> Deployable | None:
+    """The deployable that stands for the run: the fastest of those within the gate's accuracy limit (without one, a
+    point), the smaller where equally fast; where all lost more, the one that lost least. None without deployables."""
+
+    def lost(d: Deployable) -> float:
+        if d.accuracy_drop is not None:
+            return d.accuracy_drop.value
+        before = report.baseline.metrics.get("accuracy") if report.baseline else None
+        after = d.metrics.get("accuracy")
+        return 0.0 if before is None or after is None else before - after
+
+    def slow(d: Deployable) -> tuple[float, float, int]:
+        return (
+            -d.speedup.value if d.speedup else 0.0,
+            d.latency_ms.p50 if d.latency_ms else float("inf"),
+            d.size_bytes,
+        )
+
+    rules = report.gate.rules if report.gate else ()
+    limits = [r.limit for r in rules if metric_of(r.rule) == "accuracy_drop" and r.limit is not None]
+    limit = min(limits, default=_TOLERATED)
+    fit = [d for d in report.deployables if lost(d) <= limit]
+    return min(fit, key=slow) if fit else min(report.deployables, key=lost, default=None)
+
+
+def file_kind(entry: BaselineEntry) -> str:
+    """Format and precision: "ONNX int8"."""
+    return words.join(_FORMATS[entry.format], entry.precision)
+
+
+def runtime_name(name: str) -> str:
+    """A runtime's name as its makers write it."""
+    return _RUNTIMES.get(name, name)
+
+
+def baseline_name(baseline: BaselineEntry | None) -> str:
+    """The baseline with what executes it: "teacher (ONNX Runtime fp32)"."""
+    if baseline is None:
+        return "the baseline"
+    runtime = runtime_name(baseline.runtime.name) if baseline.runtime else ""
+    how = words.join(runtime or _FORMATS[baseline.format], baseline.precision)
+    return f"{baseline.id} ({how})"
+
+
+def verdict_word(gate: Gate | None) -> str:
+    """PASS, FAIL, or NO GATE where nothing was judged."""
+    return "NO GATE" if gate is None else "PASS" if gate.passed else "FAIL"
+
+
+def verdict(report: Report) -> str:
+    """One sentence that says it all. A failed gate begins with what failed."""
+    gate = report.gate
+    if gate is None or gate.passed:
+        return comparison(report)
+    failed = [*(failure(rule) for rule in gate.rules if not rule.passed), *gate.reasons]
+    shown, more = failed[:3], len(failed) - 3
+    return (
+        f"{words.plural(len(failed), 'check')} failed: "
+        + "; ".join(shown)
+        + (f"; and {more} more" if more > 0 else "")
+        + "."
+    )
+
+
+def comparison(report: Report) -> str:
+    """The headline deployable against the baseline: speed, size, accuracy, each with its interval where it has one."""
+    best, baseline = headline(report), report.baseline
+    if best is None:
+        return "This run made no deployable."
+    accuracy = best.metrics.get("accuracy")
+    if baseline is None:
+        known = [words.size(best.size_bytes)]
+        known += [f"{words.percent(accuracy)} accurate"] if accuracy is not None else []
+        known += [f"{words.milliseconds(best.latency_ms.p50)} at the median"] if best.latency_ms else []
+        return f"{best.id} is {_listed(known)}; there is no baseline to compare it with."
+    return (
+        f"{best.id} is {_listed([*_speed(best), _size(best, baseline)])} {baseline_name(baseline)}, "
+        f"and {_accuracy(best, baseline)}."
+    )
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _speed(best: Deployable) -> list[str]:
+    s = best.speedup
+    if s is None:
+        return []
+    if s.low <= 1 <= s.high:
+        return [
+            words.join("not measurably faster", f"({words.ratio(s.value)}", f"{words.ratio_interval(s.low, s.high)})")
+        ]
+    if s.value > 1:
+        return [words.join(words.ratio(s.value), "faster", words.ratio_interval(s.low, s.high))]
+    return [words.join(words.ratio(1 / s.value), "slower", words.ratio_interval(1 / s.high, 1 / s.low))]
+
+
+def _size(best: Deployable, baseline: BaselineEntry) -> str:
+    """Ends in "than" or "as", so that the baseline's name follows."""
+    times = baseline.size_bytes / best.size_bytes if best.size_bytes else 0.0
+    if times <= 0:
+        return "of unknown size against"
+    if words.ratio_number(times) == "1.00":
+        return "as large as"
+    return f"{words.ratio(times)} smaller than" if times > 1 else f"{words.ratio(1 / times)} larger than"
+
+
+def _accuracy(best: Deployable, baseline: BaselineEntry) -> str:
+    d = best.accuracy_drop
+    if d is None:
+        before, after = baseline.metrics.get("accuracy"), best.metrics.get("accuracy")
+        if before is None or after is None:
+            return "its accuracy was not compared"
+        return f"reaches {words.percent(after)} accuracy against {words.percent(before)} (not paired, no interval)"
+    if words.points(d.value) == "0.0":
+        return words.join("keeps its accuracy (0.0 points", f"{words.points_interval(d.low, d.high)})")
+    if d.value > 0:
+        return words.join("loses", _points(d.value), "of accuracy", words.points_interval(d.low, d.high))
+    return words.join("gains", _points(-d.value), "of accuracy", words.points_interval(-d.high, -d.low))
+
+
+def _points(fraction: float) -> str:
+    return f"{words.points(fraction)} points"

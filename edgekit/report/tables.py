@@ -1,0 +1,104 @@
+"""The report's tables as text cells, the same for HTML, Markdown and the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekit.report import words
+from edgekit.report.rulings import readings
+from edgekit.report.schema import BaselineEntry, Deployable, Report, RuleEntry
+from edgekit.report.sentences import file_kind, headline
+
+__all__ = ["Cell", "Line", "deployable_lines", "files_caption", "gate_lines"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell: its column, its text, a second line (an interval), and whether it is a number (right-aligned)."""
+
+    label: str
+    text: str
+    extra: str = ""
+    right: bool = True
+
+
+@dataclass(frozen=True)
+class Line:
+    """A table row. `style`: best, reference, pass, fail or nothing; `kind`: the file's format, for its mark."""
+
+    cells: tuple[Cell, ...]
+    style: str = ""
+    kind: str = ""
+
+
+def gate_lines(report: Report) -> list[Line]:
+    """One line a rule: rule, file that decided, value, limit, result. The symbol never stands without its word."""
+    return [_rule_line(rule) for rule in (report.gate.rules if report.gate else ())]
+
+
+def _rule_line(rule: RuleEntry) -> Line:
+    value, limit = readings(rule)
+    why = rule.sentence if rule.value is None or rule.limit is None else ""
+    cells = (
+        Cell("Rule", rule.rule, why, right=False),
+        Cell("Decided by", rule.deployable or words.MISSING, right=False),
+        Cell("Value", value),
+        Cell("Limit", limit),
+        Cell("Result", "✓ pass" if rule.passed else "✗ fail", right=False),
+    )
+    return Line(cells, "pass" if rule.passed else "fail")
+
+
+def deployable_lines(report: Report) -> list[Line]:
+    """The baseline, then every deployable: size, accuracy, drop, latencies, speedup, throughput, memory, samples."""
+    best = headline(report)
+    lines = [_file_line(report, report.baseline, "reference")] if report.baseline else []
+    return lines + [_file_line(report, d, "best" if d is best else "") for d in report.deployables]
+
+
+def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
+    latency, flow = entry.latency_ms, entry.throughput
+    drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
+    faster = entry.speedup if isinstance(entry, Deployable) else None
+    f1 = entry.metrics.get("macro_f1")
+    reference = "baseline" if style == "reference" else ""
+    times = report.baseline.size_bytes / entry.size_bytes if report.baseline and entry.size_bytes else None
+    smaller = f"{words.ratio(times)} smaller" if times and not reference and words.ratio_number(times) != "1.00" else ""
+    if times and times < 1 and smaller:
+        smaller = f"{words.ratio(1 / times)} larger"
+    cells = (
+        Cell("File", entry.id, words.join(file_kind(entry), f"· {reference}" if reference else ""), right=False),
+        Cell("Size", words.size(entry.size_bytes), smaller),
+        Cell(
+            "Accuracy",
+            words.percent(entry.metrics.get("accuracy")),
+            f"F1 {words.percent(f1)}" if f1 is not None else "",
+        ),
+        Cell(
+            "Points lost",
+            reference or (words.points(drop.value) if drop else words.MISSING),
+            words.points_interval(drop.low, drop.high) if drop else "",
+        ),
+        Cell("p50", words.milliseconds(latency.p50 if latency else None)),
+        Cell("p90", words.milliseconds(latency.p90 if latency else None)),
+        Cell("p99", words.milliseconds(latency.p99 if latency else None)),
+        Cell(
+            "Speed-up",
+            f"1{words.TIMES}" if reference else words.ratio(faster.value if faster else None),
+            words.ratio_interval(faster.low, faster.high) if faster else "",
+        ),
+        Cell("Throughput", words.rate(flow.per_second if flow else None), f"batch {flow.batch}" if flow else ""),
+        Cell("Peak memory", words.size(entry.peak_rss_bytes)),
+        Cell("Timed", f"n={words.count(latency.n)}" if latency else words.MISSING),
+    )
+    return Line(cells, style, entry.format)
+
+
+def files_caption(report: Report) -> str:
+    """What the figures in the deployables' table stand on."""
+    c = report.conditions
+    if c is None:
+        return "Each file in its own runtime."
+    timed = f"batch {c.batch}, {words.plural(c.threads, 'thread')}"
+    scored = f"accuracy on {words.plural(c.n, 'example')} of {c.data}"
+    return f"Each file in its own runtime: {timed}; {scored}. 95% intervals in brackets."

@@ -1,0 +1,120 @@
+"""A run: execute the plan's steps, place the files that ship, measure and judge them, and write it all down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from edgekit.artifact import Artifact
+from edgekit.data.table import Table
+from edgekit.errors import EdgekitError, UsageError
+from edgekit.evaluate import predict_torch, score
+from edgekit.execute import Done, Environment, execute
+from edgekit.measuring import Subject, make_report, write_report
+from edgekit.plan import Plan
+from edgekit.recipe import MODEL
+from edgekit.report.schema import Report, StepEntry
+
+__all__ = ["check_out", "run_plan"]
+
+
+def run_plan(plan: Plan, out: Path, environment: Environment) -> Report:
+    """Run all steps, copy the deployables to `out`, measure, judge, and write report.json, report.md and report.html.
+
+    Raises what the stages and runtimes raise; finished steps stay in the store.
+    """
+    start = time.perf_counter()
+    check_out(out)
+    done = _execute_all(plan, environment)
+    recipe = plan.recipe
+    test = plan.splits.tables["test"]
+    steps = tuple(_step_entry(plan, item, test, environment) for item in done.values())
+    subjects = {
+        name: Subject(done[name].artifact, _place(done[name].artifact, out / name), plan.lineage(name))
+        for name in dict.fromkeys((recipe.baseline, *recipe.exports))
+    }
+    report, bench = make_report(
+        recipe.name,
+        subjects,
+        recipe.baseline,
+        test,
+        recipe.workload,
+        recipe.rules,
+        progress=environment.progress,
+        start=start,
+        exports=recipe.exports,
+        steps=steps,
+        notes=plan.notes,
+        cache=plan.store.predictions,
+    )
+    write_report(report, bench, out)
+    return report
+
+
+def check_out(out: Path) -> None:
+    """Create the output folder. Raises UsageError where it cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}", hint="choose another folder with --out") from None
+
+
+def _execute_all(plan: Plan, environment: Environment) -> dict[str, Done]:
+    artifacts: dict[str, Artifact] = {MODEL: plan.model}
+    done: dict[str, Done] = {}
+    progress = environment.progress
+    for number, step in enumerate(plan.steps, 1):
+        progress.head(f"step {number}/{len(plan.steps)} {step.id} ({step.stage})")
+        teacher = artifacts[step.teacher] if step.teacher else None
+        try:
+            item = execute(step, artifacts[step.source], teacher, plan.splits.tables, plan.task, environment)
+        except EdgekitError as error:
+            error.what = f"step {step.id}: {error.what}"
+            raise
+        facts = item.artifact.manifest.facts
+        progress.say(f"{facts.summary} ({'from the store' if item.cached else f'{item.seconds:.1f} s'})")
+        for warning in facts.warnings:
+            progress.say(f"note: {warning}")
+        artifacts[step.id], done[step.id] = item.artifact, item
+    return done
+
+
+def _step_entry(plan: Plan, item: Done, test: Table, environment: Environment) -> StepEntry:
+    """The step for the report; test metrics of a model that has no file to run yet are torch's."""
+    artifact, manifest = item.artifact, item.artifact.manifest
+    measured: dict[str, float | None] = {**manifest.metrics}
+    if artifact.format == "hf" and manifest.task is not None and manifest.task.labels:
+        cache = plan.store.predictions
+        predictions = predict_torch(artifact, test, threads=environment.threads, device=environment.device, cache=cache)
+        measured |= score(predictions, test, manifest.task)
+    return StepEntry(
+        id=item.step.id,
+        stage=item.step.stage,
+        artifact=artifact.key,
+        cached=item.cached,
+        seconds=manifest.seconds,
+        size_bytes=artifact.size_bytes,
+        facts=manifest.facts,
+        metrics=measured,
+        parents=item.step.parents,
+    )
+
+
+def _place(artifact: Artifact, target: Path) -> str:
+    """Copy a deployable folder to its place under the output folder, replacing an older one by a rename."""
+    fresh = target.with_name(f".{target.name}-{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        shutil.copytree(artifact.path, fresh)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.replace(target)
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror or error}", hint="free some space") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return target.name

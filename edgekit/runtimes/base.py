@@ -1,0 +1,183 @@
+"""What a runtime is: a format's way to make a job of an artifact, and to read what came back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from edgekit.artifact import Artifact, Frozen, Task
+from edgekit.data.table import Table
+from edgekit.errors import DeviceError, MissingExtraError
+from edgekit.jobs import Call, Inputs, Job
+
+__all__ = ["WORKERS", "Runtime", "Samples", "WorkerRuntime", "Workload", "inputs_of", "task_of"]
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WORKERS = Path(__file__).parent / "workers"
+
+
+class Workload(Frozen):
+    """What is measured: shapes, threads, and how long. The defaults measure five files in about a minute."""
+
+    batch: int = Field(1, ge=1, le=4096, description="examples per inference")
+    length: int | None = Field(
+        None, ge=2, le=8192, description="fixed length in tokens; without it, the data's own lengths"
+    )
+    items: int = Field(32, ge=1, le=100_000, description="examples that are timed, spread over the data's lengths")
+    threads: int = Field(0, ge=0, le=1024, description="threads of an inference; 0: physical cores, at most 4")
+    rounds: int = Field(8, ge=2, le=1000, description="rounds of blocks; 6 or more for a 95% interval")
+    seconds: float = Field(0.3, gt=0, le=3600, description="seconds per block, in whole passes over the items")
+    warmup: int = Field(16, ge=0, le=100_000, description="examples run before a block's timing starts")
+    throughput_batch: int = Field(8, ge=0, le=4096, description="batch of the throughput figure; 0: leave it out")
+    seed: int = Field(0, ge=0, description="order of blocks and items")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A finished job: `logits` (rows, labels) float32 of predict mode, `wall_ms` and `cpu_ms` (inferences,) of latency
+    mode (CPU time of the whole process, all threads). Times in milliseconds, memory in bytes."""
+
+    runtime: str
+    version: str
+    providers: tuple[str, ...]
+    threads: int
+    load_ms: float
+    first_ms: float
+    logits: NDArray[np.float32] | None
+    wall_ms: NDArray[np.float64]
+    cpu_ms: NDArray[np.float64]
+    peak_rss_bytes: int
+
+
+class Runtime(Protocol):
+    """How a file is executed. `libraries`: distributions whose versions decide the numbers;
+    `batches`: whether it can be timed on several examples at once."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def libraries(self) -> tuple[str, ...]: ...
+    @property
+    def batches(self) -> bool: ...
+
+    def job(self, artifact: Artifact, inputs: Inputs, call: Call) -> Job:
+        """The process to run. Raises DeviceError where the artifact lacks a file that it needs."""
+
+    def parse(self, raw: bytes) -> Samples:
+        """Read RESULT.json. Raises DeviceError for an error in it, a broken one, or numbers that are not finite."""
+
+
+class _Wire(Frozen):
+    """Base of RESULT.json's parts: a worker newer than this may say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Runtime(_Wire):
+    name: str
+    version: str
+    providers: tuple[str, ...] = ()
+
+
+class _Error(_Wire):
+    kind: str
+    message: str
+
+
+class _Result(_Wire):
+    runtime: _Runtime | None = None
+    threads: int = 0
+    load_ms: float = 0.0
+    first_ms: float = 0.0
+    logits: list[list[float]] | None = None
+    samples_ms: list[float] | None = None
+    cpu_ms: list[float] | None = None
+    peak_rss_bytes: int = 0
+    error: _Error | None = None
+
+
+@dataclass(frozen=True)
+class WorkerRuntime:
+    """A runtime whose worker is a script in `workers/`; `model` and `tokenizer` are file names in the artifact.
+
+    `extra`: edgekit's extra that installs it; `package`: the worker imports edgekit; `batches`: it can be timed on
+    several examples at once.
+    """
+
+    name: str
+    libraries: tuple[str, ...]
+    worker: Path
+    model: str
+    tokenizer: str | None
+    extra: str = ""
+    package: bool = False
+    batches: bool = True
+
+    def job(self, artifact: Artifact, inputs: Inputs, call: Call) -> Job:
+        """See `Runtime.job`."""
+        for name in filter(None, (self.model, self.tokenizer)):
+            if not (artifact.path / name).is_file():
+                raise DeviceError(f"{artifact.path}: no {name}, which {self.name} needs")
+        return Job(artifact, self.worker, self.model, self.tokenizer, inputs, call, self.package)
+
+    def parse(self, raw: bytes) -> Samples:
+        """See `Runtime.parse`."""
+        import numpy as np
+
+        try:
+            result = _Result.model_validate_json(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DeviceError(f"{self.name}: broken result ({first['loc']}: {first['msg']})") from None
+        if result.error is not None:
+            if result.error.kind == "missing_runtime" and self.extra:
+                raise MissingExtraError(self.name, self.extra)
+            raise DeviceError(f"{self.name}: {result.error.message} ({result.error.kind})")
+        if result.runtime is None:
+            raise DeviceError(f"{self.name}: broken result (no runtime in it)")
+        logits = None if result.logits is None else np.asarray(result.logits, dtype=np.float32)
+        wall, cpu = (np.asarray(part or [], dtype=np.float64) for part in (result.samples_ms, result.cpu_ms))
+        for what, numbers in (("logits", logits), ("times", wall)):
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise DeviceError(f"{self.name}: {what} that are not finite", hint="the file computes NaN or infinity")
+        info = result.runtime
+        return Samples(
+            info.name,
+            info.version,
+            info.providers,
+            result.threads,
+            result.load_ms,
+            result.first_ms,
+            logits,
+            wall,
+            cpu,
+            result.peak_rss_bytes,
+        )
+
+
+def task_of(artifact: Artifact) -> Task:
+    """What the artifact is for. Raises DeviceError where its manifest does not say."""
+    if artifact.task is None:
+        raise DeviceError(f"{artifact.path}: its manifest names no task, so it cannot be fed")
+    return artifact.task
+
+
+def inputs_of(artifact: Artifact, table: Table, length: int | None = None) -> Inputs:
+    """A table's rows as this artifact takes them, truncated at `length` tokens (without it, at the task's own)."""
+    task = task_of(artifact)
+    return Inputs(table.texts, table.pairs, length or task.max_length, task.segments, _pad_id(artifact.path))
+
+
+def _pad_id(folder: Path) -> int:
+    """The padding id, as an `hf` folder's config.json or a deployable's labels.json has it; else 0 (it is masked)."""
+    for name, key in (("config.json", "pad_token_id"), ("labels.json", "pad_id")):
+        if (folder / name).is_file():
+            return int(json.loads((folder / name).read_text(encoding="utf-8")).get(key) or 0)
+    return 0

@@ -1,0 +1,17 @@
+"""llama.cpp, by llama-cpp-python. A GGUF file carries its own tokenizer."""
+
+from __future__ import annotations
+
+from edgekit.runtimes.base import WORKERS, WorkerRuntime
+
+__all__ = ["LLAMACPP"]
+
+LLAMACPP = WorkerRuntime(
+    name="llama.cpp",
+    libraries=("llama-cpp-python",),
+    worker=WORKERS / "llama_worker.py",
+    model="model.gguf",
+    tokenizer=None,
+    extra="gguf",
+    batches=False,
+)

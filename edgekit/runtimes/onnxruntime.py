@@ -1,0 +1,15 @@
+"""ONNX Runtime, processor provider, all graph optimizations."""
+
+from __future__ import annotations
+
+from edgekit.runtimes.base import WORKERS, WorkerRuntime
+
+__all__ = ["ONNXRUNTIME"]
+
+ONNXRUNTIME = WorkerRuntime(
+    name="onnxruntime",
+    libraries=("onnxruntime", "tokenizers"),
+    worker=WORKERS / "ort_worker.py",
+    model="model.onnx",
+    tokenizer="tokenizer.json",
+)

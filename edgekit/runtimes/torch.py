@@ -1,0 +1,16 @@
+"""Eager PyTorch on a Transformers folder: the reference that every export is held against, not a target."""
+
+from __future__ import annotations
+
+from edgekit.runtimes.base import WORKERS, WorkerRuntime
+
+__all__ = ["TORCH"]
+
+TORCH = WorkerRuntime(
+    name="torch",
+    libraries=("torch", "transformers", "tokenizers"),
+    worker=WORKERS / "torch_worker.py",
+    model="",
+    tokenizer="tokenizer.json",
+    package=True,
+)

@@ -1,0 +1,191 @@
+"""What a plan expects of each step before it runs: the model's shape, and the bytes, memory and time that follow.
+
+Shapes are a config.json and its edits as values; sizes follow from them exactly, except after a low-rank step by energy,
+where the unfactorized size is the upper bound. Time is floating-point operations over this machine's measured rate.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+from pydantic import JsonValue
+
+from edgekit.artifact import Artifact, Task
+from edgekit.data.table import Table
+from edgekit.errors import Problem
+from edgekit.nn.families import family_of
+from edgekit.nn.load import Edits, read_edits
+from edgekit.stages.base import Config
+
+__all__ = ["Cost", "Shape", "cost_of", "next_shape", "shape_of"]
+
+TOKENS_PER_WORD = 1.4
+TRAINING_BYTES = 16  # weights, gradients and AdamW's two moments, float32
+PROCESS_BYTES = 600_000_000  # Python with torch and Transformers loaded
+EXPORT_SECONDS = 12.0
+WIDTH = {"q8_0": 1.07, "q6_k": 0.83, "q5_1": 0.76, "q5_0": 0.7, "q4_1": 0.64, "q4_0": 0.57, "q4_k_m": 0.63}
+WIDTH |= {"int8-dynamic": 1.02, "int8-static": 1.02, "int8-weight-only": 1.13, "int4-weight-only": 0.63}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model as far as it can be known before it exists."""
+
+    format: str
+    config: dict[str, JsonValue]
+    edits: Edits
+    bytes: int
+    factor: float = 1.0  # share of the dense parameters that low rank leaves
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Predicted bytes of the artifact, peak memory (bytes) and time (seconds) of the step."""
+
+    bytes: int
+    memory: int
+    seconds: float
+    parameters: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+
+def shape_of(model: Artifact, task: Task) -> Shape:
+    """The shape of the recipe's model. Raises ModelError for an architecture that is not supported."""
+    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+    if model.format == "hf":
+        family_of(config["model_type"])
+    shape = Shape(model.format, config, read_edits(model.path), model.size_bytes)
+    return shape if model.format != "hf" else replace(shape, bytes=4 * parameters(shape, task))
+
+
+def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Shape, list[Problem]]:
+    """The shape after a step, and why the step cannot work."""
+    if stage == "prune":
+        shape = _pruned(shape, config)
+    elif stage == "student":
+        shape = _student(shape, config)
+    elif stage == "factorize":
+        shape = replace(shape, factor=shape.factor * _budget(config))
+    elif stage == "export":
+        return _exported(shape, config, task)
+    elif stage == "quantize":
+        return replace(shape, bytes=int(shape.bytes * _narrowing(config))), []
+    return replace(shape, bytes=4 * parameters(shape, task)), []
+
+
+def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Mapping[str, Table]) -> Cost:
+    """What a step should need. Training counts 6 operations per parameter and token, everything else 2."""
+    weights = before.bytes // 4
+    tokens = _tokens(tables, ("train", "unlabeled") if stage == "distill" else ("train",))
+    if stage in ("finetune", "distill"):
+        table_free = weights - _embedding_parameters(before)
+        seconds = 6 * table_free * tokens * int(getattr(config, "epochs", 1)) / _operations_per_second()
+        return Cost(after.bytes, PROCESS_BYTES + weights * TRAINING_BYTES, seconds + 3, after.bytes // 4)
+    if stage in ("prune", "factorize"):
+        rows = min(1.0, int(getattr(config, "samples", 256)) / max(1, len(tables.get("train", Table(())))))
+        seconds = 6 * weights * tokens * rows / _operations_per_second()
+        return Cost(after.bytes, PROCESS_BYTES + weights * 12, seconds + 3, after.bytes // 4)
+    if stage == "export":
+        return Cost(after.bytes, PROCESS_BYTES + before.bytes * 3, EXPORT_SECONDS, weights)
+    return Cost(after.bytes, PROCESS_BYTES // 2 + before.bytes * 3, 3, after.bytes // 4)
+
+
+def parameters(shape: Shape, task: Task) -> int:
+    """Parameters of the classifier: embeddings, layers (with edits), head."""
+    hidden, layers, heads, ffn = _sizes(shape)
+    size = hidden // heads
+    total = _embedding_parameters(shape) + 2 * hidden
+    dense = 0.0
+    for layer in range(layers):
+        width = shape.edits.heads.get(layer, heads) * size
+        neurons = shape.edits.ffn.get(layer, ffn)
+        dense += 4 * hidden * width + 2 * hidden * neurons
+        total += 4 * hidden + 3 * width + hidden + neurons + hidden
+    labels = max(len(task.labels), 2)
+    return int(total + dense * shape.factor + hidden * hidden + hidden + labels * (hidden + 1))
+
+
+def _sizes(shape: Shape) -> tuple[int, int, int, int]:
+    family = family_of(str(shape.config["model_type"]))
+    names = (family.config_hidden, family.config_layers, family.config_heads, family.config_ffn)
+    hidden, layers, heads, ffn = (int(str(shape.config[name])) for name in names)
+    return hidden, layers, heads, ffn
+
+
+def _embedding_parameters(shape: Shape) -> int:
+    hidden = _sizes(shape)[0]
+    width = int(str(shape.config.get("embedding_size") or hidden))
+    rows = sum(int(str(shape.config.get(k) or 0)) for k in ("vocab_size", "max_position_embeddings", "type_vocab_size"))
+    return rows * width + (width * hidden if width != hidden else 0)
+
+
+def _pruned(shape: Shape, config: Config) -> Shape:
+    family = family_of(str(shape.config["model_type"]))
+    _, layers, heads, ffn = _sizes(shape)
+    kept = int(getattr(config, "keep_layers", 0)) or layers
+    less_heads = round(heads * (1 - float(getattr(config, "heads", 0.0))))
+    less_ffn = round(ffn * (1 - float(getattr(config, "ffn", 0.0))))
+    uneven = getattr(config, "scope", "uniform") == "global"
+    content = {**shape.config, family.config_layers: kept}
+    update: dict[str, JsonValue] = {}
+    if less_heads < heads:
+        update["heads"] = {str(layer): less_heads for layer in range(kept)}
+    if less_ffn < ffn and uneven:
+        update["ffn"] = {str(layer): less_ffn for layer in range(kept)}
+    elif less_ffn < ffn:
+        content[family.config_ffn] = less_ffn
+    edits = Edits.model_validate({**shape.edits.model_dump(), **update}) if update else shape.edits
+    return replace(shape, config=content, edits=edits)
+
+
+def _student(shape: Shape, config: Config) -> Shape:
+    family = family_of(str(shape.config["model_type"]))
+    names = {"layers": family.config_layers, "hidden": family.config_hidden, "heads": family.config_heads}
+    names["ffn"] = family.config_ffn
+    update: dict[str, JsonValue] = {
+        key: int(getattr(config, name)) for name, key in names.items() if getattr(config, name, 0)
+    }
+    return replace(shape, config={**shape.config, **update}, edits=Edits(), factor=1.0)
+
+
+def _budget(config: Config) -> float:
+    return float(getattr(config, "budget", 1.0)) if getattr(config, "rank_by", "energy") == "budget" else 1.0
+
+
+def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Problem]]:
+    file_format = str(getattr(config, "format", "onnx"))
+    width = 2 if getattr(config, "precision", "f32") == "f16" else 4
+    problems: list[Problem] = []
+    if file_format == "gguf":
+        from edgekit.formats.gguf_encoder import obstacles_of
+
+        problems = obstacles_of(shape.config, shape.edits, task)
+    return replace(shape, format=file_format, bytes=shape.bytes * width // 4), problems
+
+
+def _narrowing(config: Config) -> float:
+    """Bytes after / before: f32 in ONNX, f16 in GGUF."""
+    method = str(getattr(config, "method", ""))
+    return WIDTH.get(method, 1.0) / (4 if method.startswith("int") else 2)
+
+
+def _tokens(tables: Mapping[str, Table], names: tuple[str, ...]) -> float:
+    texts = [text for name in names if name in tables for text in tables[name].all_texts()]
+    return sum(len(text.split()) * TOKENS_PER_WORD + 2 for text in texts)
+
+
+@cache
+def _operations_per_second() -> float:
+    """Float32 operations per second that training reaches here: a matrix product's rate, and a third of it for overheads."""
+    left = np.ones((512, 512), dtype=np.float32)
+    best = 1e9
+    for _ in range(5):
+        start = time.perf_counter()
+        left @ left
+        best = min(best, time.perf_counter() - start)
+    return 2 * 512**3 / best / 3

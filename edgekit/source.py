@@ -1,0 +1,83 @@
+"""Where a model comes from: a local folder, a hub id, or a folder inside an installed package (`pkg:NAME/path`)."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+from edgekit.artifact import MANIFEST, Artifact, Task
+from edgekit.errors import ModelError
+
+__all__ = ["open_model", "resolve_model"]
+
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "tokenizer.model", "sentencepiece.bpe.model"]
+
+
+def resolve_model(name: str) -> Path:
+    """The local folder of a model. Downloads from the hub where `name` is an id (no pickles, no code).
+
+    Raises ModelError where there is no such folder, package or hub model.
+    """
+    if name.startswith("pkg:"):
+        return _inside_package(name.removeprefix("pkg:"))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.exists():
+        raise ModelError(f"{name} is a file", hint="give the model's folder")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"no such folder: {name}")
+    return _from_hub(name)
+
+
+def open_model(name: str) -> Artifact:
+    """The model as an artifact: a sealed folder as it is, any other Transformers folder described by its files."""
+    folder = resolve_model(name)
+    if (folder / MANIFEST).is_file():
+        return Artifact.open(folder)
+    from edgekit.nn.load import check_folder
+
+    check_folder(folder)
+    return Artifact.outside(folder, _task_of(folder))
+
+
+def _inside_package(name: str) -> Path:
+    package, _, inner = name.partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        hint = f"pip install {package.replace('_', '-')}"
+        raise ModelError(f"pkg:{name}: the package {package!r} is not installed", hint=hint)
+    root = Path(spec.submodule_search_locations[0]).resolve()
+    folder = (root / inner).resolve()
+    if not folder.is_relative_to(root) or not folder.is_dir():
+        raise ModelError(f"pkg:{name}: the package has no folder {inner!r}")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except HFValidationError:
+        raise ModelError(f"{name!r} is neither a folder nor a hub id (OWNER/NAME)") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "no such folder here; as a hub id it could not be fetched either"
+        raise ModelError(f"{name}: {reason}", hint=hint) from None
+
+
+def _task_of(folder: Path) -> Task | None:
+    """The task of a folder that already is a classifier; None for a bare encoder.
+
+    The longest input defaults to 128 tokens, or less where the model has fewer positions.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    architectures = config.get("architectures") or [""]
+    labels = config.get("id2label")
+    if not architectures[0].endswith("ForSequenceClassification") or not labels:
+        return None
+    names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    return Task(labels=names, max_length=min(128, int(config.get("max_position_embeddings", 512))))

@@ -1,0 +1,100 @@
+"""The whole list of stages. Adding one is a file beside this one and an entry here; nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from edgekit.artifact import Artifact
+    from edgekit.stages.base import Config, Context, Outcome, SplitName
+
+    Function = Callable[[Artifact, Config, Path, Context], Outcome]
+
+__all__ = ["STAGES", "Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: what it takes, what it gives, and which libraries its result depends on (they are in the cache key)."""
+
+    name: str
+    summary: str
+    accepts: tuple[str, ...]  # formats of the source
+    gives: str  # format of the result; "source" where it is that of the source, "config" where the config names it
+    reads: tuple[SplitName, ...] = ()  # splits it uses where they are given (they are in the cache key)
+    needs: tuple[SplitName, ...] = ()  # splits it cannot do without
+    teacher: bool = False
+    libraries: tuple[str, ...] = ("torch", "transformers", "tokenizers")
+
+    def config(self) -> type[Config]:
+        """The config model; importing it imports no heavy library."""
+        module = import_module(f"edgekit.stages.{self.name}")
+        return cast("type[Config]", getattr(module, self.name.capitalize()))
+
+    def function(self) -> Function:
+        return cast("Function", getattr(import_module(f"edgekit.stages.{self.name}"), self.name))
+
+    @property
+    def version(self) -> int:
+        return cast("int", import_module(f"edgekit.stages.{self.name}").VERSION)
+
+
+ONNX_LIBRARIES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "finetune",
+            "Train a model on labelled data.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "validation"),
+            needs=("train", "validation"),
+        ),
+        Stage(
+            "distill",
+            "Train a small model to answer as a teacher does.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "validation", "unlabeled"),
+            needs=("train", "validation"),
+            teacher=True,
+        ),
+        Stage("student", "Make a smaller model of a given shape from a larger one.", accepts=("hf",), gives="hf"),
+        Stage(
+            "prune",
+            "Remove layers, heads, FFN neurons and vocabulary.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "validation", "unlabeled"),
+        ),
+        Stage(
+            "factorize",
+            "Replace matrices by products of two thin ones.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train",),
+        ),
+        Stage(
+            "export",
+            "Write ONNX or GGUF, compared with torch.",
+            accepts=("hf",),
+            gives="config",
+            reads=("validation", "unlabeled"),
+            libraries=(*ONNX_LIBRARIES, "gguf", "llama-cpp-python"),
+        ),
+        Stage(
+            "quantize",
+            "Fewer bits, in the file's own format.",
+            accepts=("onnx", "gguf"),
+            gives="source",
+            reads=("train", "unlabeled"),
+            libraries=("onnx", "onnxruntime", "tokenizers", "llama-cpp-python"),
+        ),
+    )
+}

@@ -1,0 +1,33 @@
+"""Calibration examples for the stages that look at what flows through a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import Artifact, Task
+from edgekit.stages.base import Context, SplitName
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from edgekit.nn.calibration import Calibration
+
+__all__ = ["draw"]
+
+
+def draw(
+    source: Artifact, folder: Path, model: PreTrainedModel, context: Context, count: int, batch_size: int, seed: int
+) -> Calibration:
+    """`count` examples of the training data (else of the unlabeled), encoded with the tokenizer in `folder`.
+
+    `folder` needs tokenizer.json and config.json. Raises StageError where the step has neither data set.
+    """
+    from edgekit.nn.calibration import calibrate
+
+    known: SplitName = "unlabeled" if "train" not in context.data and "unlabeled" in context.data else "train"
+    table = context.split(known)
+    labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+    limit = min(128, model.config.max_position_embeddings - 2)
+    task = source.task or context.task or Task(labels=labels, max_length=limit, pair=table.pairs is not None)
+    return calibrate(folder, table, task, model_labels=labels, count=count, batch_size=batch_size, seed=seed)

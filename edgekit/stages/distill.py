@@ -1,0 +1,263 @@
+"""Train a student to answer as its teacher does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from edgekit.artifact import Artifact, Facts, Skipped, Task
+from edgekit.data.table import Table
+from edgekit.digest import digest_json
+from edgekit.errors import DataError, StageError
+from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
+from edgekit.nn.head import head_labels, prepare_head
+from edgekit.nn.losses import UNLABELED, LayerMap
+from edgekit.nn.settings import Training
+from edgekit.stages.base import Config, Context, Outcome
+from edgekit.tasks.text_classification import Encoded, encode, label_ids, metrics
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from edgekit.nn.teacher import Insides
+    from edgekit.nn.train import Trained
+
+    Load = Callable[[], PreTrainedModel]
+
+__all__ = ["VERSION", "Distill", "distill"]
+
+VERSION = 1
+
+
+class Distill(Training, Config):
+    """Train on a teacher's answers (soft targets), hidden states and attention relations, with or without labels."""
+
+    epochs: int = Field(6, ge=1, description="passes over the training rows")
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
+    temperature: float = Field(3.0, gt=0, description="softens both models' answers before they are compared")
+    alpha_soft: float = Field(1.0, ge=0, description="weight of the teacher's answers")
+    alpha_hard: float = Field(0.0, ge=0, description="weight of the labels (0: none are needed)")
+    hidden: float = Field(0.0, ge=0, description="weight of the hidden states' relative error")
+    layer_map: LayerMap = Field("uniform", description="teacher layers that the student's layers follow")
+    relations: float = Field(0.0, ge=0, description="weight of the attention relations of one layer (MiniLMv2)")
+    relation_layer: int = Field(
+        0, ge=0, description="teacher layer, from 1, whose relations are followed (0: the last)"
+    )
+    relation_heads: int = Field(0, ge=0, description="relation heads (0: as many as fit both, 32 wide or more)")
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Distill:
+        if not any((self.alpha_soft, self.alpha_hard, self.hidden, self.relations)):
+            raise ValueError("alpha_soft, alpha_hard, hidden and relations are all 0: there is nothing to learn")
+        return self
+
+    @property
+    def looks_inside(self) -> bool:
+        return self.hidden > 0 or self.relations > 0
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The rows to learn from: training rows, then unlabeled ones. Arrays are (n, ...)."""
+
+    table: Table
+    encoded: Encoded
+    labels: NDArray[np.int64]  # UNLABELED where there is none
+    answers: NDArray[np.float32]  # the teacher's logits
+    teacher_accuracy: float  # on the validation data
+
+
+def distill(source: Artifact, config: Distill, out: Path, context: Context) -> Outcome:
+    """Train the source, as a student, on `train` and any `unlabeled` texts to answer as `context.teacher` does.
+
+    Student and teacher each use their own tokenizer. The best epoch on the `validation` data is kept. The teacher's
+    answers stay beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
+    Raises StageError where there is no teacher or the loss is not finite, DataError for data that do not fit.
+    """
+    from edgekit.nn.device import seeded, threads
+    from edgekit.nn.load import load_classifier, read_edits, save_model
+    from edgekit.nn.train import Job, train
+
+    teacher = context.teacher
+    if teacher is None:
+        raise StageError("distilling needs a teacher", hint="name a fine-tuned model with --teacher")
+    task = _task(source, teacher, context)
+    with threads(context.threads), seeded(config.seed, context.device):
+        load = cache(lambda: load_classifier(teacher.path, device=context.device))
+        lesson = _lesson(source, teacher, config, context, task, load)
+        student = load_classifier(source.path, task.labels, device=context.device)
+        insides = _insides(config, student, load(), lesson, teacher, task) if config.looks_inside else None
+        validation = context.split("validation")
+        job = Job(
+            student,
+            [len(ids) for ids in lesson.encoded.ids],
+            _loss(config, context.device, student, lesson, insides),
+            evaluator(student, encode(source.path, validation, task), label_ids(validation, task), context.device),
+            _identity(source, teacher, config, context, task),
+            fresh=prepare_head(student, source.path, task.labels),
+            extra=insides.projections if insides else None,
+        )
+        trained = train(job, config, scratch=context.scratch, progress=context.progress, device=context.device)
+    facts = _facts(source, config, context, task, lesson, insides, trained, student)
+    save_model(student, out, tokenizer_from=source.path, edits=read_edits(source.path))
+    return Outcome("hf", facts, task, trained.metrics)
+
+
+def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:
+    """The recipe's or the student's task, with the teacher's labels in the order of the teacher's head."""
+    task = context.task or source.task or teacher.task
+    if task is None:
+        raise StageError("this stage needs a task", hint="give a max_length, and the data's columns")
+    labels = teacher.task.labels if teacher.task else head_labels(teacher.path)
+    return task.model_copy(update={"labels": labels})
+
+
+def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Context, task: Task, load: Load) -> Lesson:
+    from edgekit.nn.teacher import teacher_logits
+
+    train, validation = context.split("train"), context.split("validation")
+    parts = [train, context.data["unlabeled"]] if "unlabeled" in context.data else [train]
+    if config.alpha_hard and train.labels is None:
+        raise DataError(f"{train.name} has no labels", hint="name the label column, or set alpha_hard to 0")
+    numbers = [
+        label_ids(part, task) if part is train and part.labels else np.full(len(part), UNLABELED) for part in parts
+    ]
+    folder = context.scratch.parent if context.scratch else None
+
+    def answers(table: Table) -> NDArray[np.float32]:
+        return teacher_logits(
+            teacher, load, table, task, cache=folder, device=context.device, progress=context.progress
+        )
+
+    table = _joined(parts)
+    return Lesson(
+        table,
+        encode(source.path, table, task),
+        np.concatenate(numbers),
+        np.concatenate([answers(part) for part in parts]),
+        metrics(answers(validation), label_ids(validation, task))["accuracy"],
+    )
+
+
+def _joined(parts: list[Table]) -> Table:
+    """One table of all rows, without labels. Raises DataError where some have pairs of texts and some have not."""
+    if len({part.pairs is None for part in parts}) > 1:
+        raise DataError("training and unlabeled data must both be single texts, or both be pairs")
+    pairs = tuple(pair for part in parts for pair in part.pairs or ())
+    return Table(tuple(text for part in parts for text in part.texts), pairs or None, name=parts[0].name)
+
+
+def _insides(
+    config: Distill, student: PreTrainedModel, model: PreTrainedModel, lesson: Lesson, teacher: Artifact, task: Task
+) -> Insides:
+    from edgekit.nn.load import encoder_layers
+    from edgekit.nn.losses import layer_pairs
+    from edgekit.nn.teacher import Insides, make_projections
+
+    ours, theirs = len(encoder_layers(student)), len(encoder_layers(model))
+    if config.relation_layer > theirs:
+        raise StageError(f"relation_layer is {config.relation_layer}, but the teacher has {theirs} layers")
+    pairs = layer_pairs(ours, theirs, config.layer_map) if config.hidden else ()
+    layers = (ours - 1, (config.relation_layer or theirs) - 1) if config.relations else None
+    projections = make_projections(student, model, pairs)
+    rows = encode(teacher.path, lesson.table, task)
+    return Insides(student, model, lesson.encoded, rows, pairs, layers, config.relation_heads, projections)
+
+
+def _loss(
+    config: Distill, device: str, student: PreTrainedModel, lesson: Lesson, insides: Insides | None
+) -> Callable[[list[int]], torch.Tensor]:
+    """The weighted sum of the losses that the config asks for, for a batch of rows."""
+    import torch
+
+    from edgekit.nn.capture import capture
+    from edgekit.nn.device import autocast
+    from edgekit.nn.losses import hard_loss, soft_loss
+
+    labels = torch.from_numpy(lesson.labels).to(device)
+    answers = torch.from_numpy(lesson.answers).to(device)
+    balance = balanced_weights(lesson.labels, answers.shape[1]) if config.class_weights else None
+    weights = None if balance is None else torch.from_numpy(balance).to(device)
+    watched = insides.watched() if insides else {}
+
+    def loss(rows: list[int]) -> torch.Tensor:
+        batch = {name: tensor.to(device) for name, tensor in lesson.encoded.batch(rows).items()}
+        with capture(watched) as seen, autocast(config.precision, device):
+            logits = student(**batch).logits
+            hidden, relations = insides.losses(rows, seen) if insides else (0.0, 0.0)
+        total: torch.Tensor = config.hidden * hidden + config.relations * relations + logits.sum() * 0.0
+        if config.alpha_soft:
+            total = total + config.alpha_soft * soft_loss(logits, answers[rows], config.temperature)
+        if config.alpha_hard:
+            hard = hard_loss(logits, labels[rows], weights=weights, smoothing=config.label_smoothing)
+            total = total + config.alpha_hard * hard
+        return total
+
+    return loss
+
+
+def _identity(source: Artifact, teacher: Artifact, config: Distill, context: Context, task: Task) -> str:
+    return digest_json(
+        {
+            "stage": f"distill {VERSION}",
+            "source": source.key,
+            "teacher": teacher.key,
+            "config": config.model_dump(mode="json"),
+            "task": task.model_dump(mode="json"),
+            "data": {name: table.digest for name, table in context.data.items()},
+        }
+    )
+
+
+def _facts(
+    source: Artifact,
+    config: Distill,
+    context: Context,
+    task: Task,
+    lesson: Lesson,
+    insides: Insides | None,
+    trained: Trained,
+    student: PreTrainedModel,
+) -> Facts:
+    train = context.split("train")
+    warnings = data_warnings(
+        train,
+        context.split("validation"),
+        accuracy=trained.best.accuracy,
+        rows=len(lesson.table),
+        truncated=truncated_rows(source.path, lesson.table, task, lesson.encoded),
+        max_length=task.max_length,
+        weighted=config.class_weights or not config.alpha_hard,
+    )
+    skipped = []
+    numbers: dict[str, float | int | str | bool] = {
+        "rows": len(lesson.table),
+        "unlabeled_rows": len(lesson.table) - len(train),
+        "labels": len(task.labels),
+        "parameters": sum(p.numel() for p in student.parameters()),
+        "steps": trained.steps,
+        "best_epoch": trained.best.epoch,
+        "epochs": len(trained.history),
+        "teacher_accuracy": lesson.teacher_accuracy,
+    }
+    if insides:
+        apart = sum(not insides.aligned(row) for row in range(len(lesson.table)))
+        numbers["misaligned_rows"] = apart
+        if apart:
+            reason = "student and teacher cut them into different numbers of tokens: no hidden or relation loss there"
+            skipped.append(Skipped(name=f"{apart} rows", reason=reason))
+    return Facts(
+        summary=f"{trained.summary(config.metric)} (teacher {lesson.teacher_accuracy:.3f})",
+        touched=("all weights",),
+        skipped=tuple(skipped),
+        warnings=(*trained.warnings, *warnings),
+        numbers=numbers,
+    )

@@ -1,0 +1,158 @@
+"""Export a classifier to ONNX or GGUF, as a folder that stands alone, compared with torch before it counts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgekit.artifact import Artifact, Facts, Manifest, Task
+from edgekit.data.table import Table
+from edgekit.errors import ParityError, StageError
+from edgekit.stages.base import Config, Context, Outcome
+
+if TYPE_CHECKING:
+    from edgekit.evaluate import Predictions
+
+__all__ = ["VERSION", "Export", "export"]
+
+VERSION = 1
+TOLERANCE = {"f32": 1e-4, "f16": 5e-3}  # max |difference| of logits against torch float32
+LLAMA_F32_TOLERANCE = 5e-3  # llama.cpp's GELU reads a half-precision table even in a float32 file
+
+
+class Export(Config):
+    """Write the file that a runtime executes."""
+
+    format: Literal["onnx", "gguf"] = Field(default="onnx", description="ONNX Runtime's format, or llama.cpp's.")
+    precision: Literal["f32", "f16"] = Field(
+        default="f32", description="Number format of the weights; ONNX on CPU is f32, GGUF either."
+    )
+    tolerance: float = Field(
+        default=0.0, ge=0, description="Largest difference of logits from torch; 0 takes 1e-4 (f32) or 5e-3 (f16)."
+    )
+    check_rows: int = Field(default=64, ge=1, description="Rows of the data that the comparison with torch runs on.")
+
+
+def export(source: Artifact, config: Export, out: Path, context: Context) -> Outcome:
+    """Export `source` (hf) to `config.format`.
+
+    Raises ParityError where the file's logits differ from torch's beyond the tolerance on real inputs, StageError where
+    the format cannot express the model.
+    """
+    task = require_task(source)
+    context.progress.say(f"exporting to {config.format}")
+    notes = _write(source, task, config, out)
+    write_deployable(source, task, out, config.format)
+    difference, rows, agreement = _compare(source, task, config, out, context)
+    limit = _tolerance(config)
+    if not difference <= limit:
+        raise ParityError(
+            f"the exported file disagrees with torch: max |difference| of logits {difference:.2e} > {limit:.0e} "
+            f"on {rows} rows (same label on {agreement:.1%})",
+            hint="nothing was kept; --tolerance changes the limit",
+        )
+    facts = Facts(
+        summary=f"{config.format} {config.precision}, within {difference:.1e} of torch on {rows} rows",
+        touched=(f"model.{config.format}",),
+        warnings=tuple(notes),
+        numbers={"max_difference": difference, "tolerance": limit, "rows": rows, "agreement": agreement},
+    )
+    return Outcome(config.format, facts, task, {"agreement": agreement})
+
+
+def require_task(source: Artifact) -> Task:
+    """The artifact's task. Raises StageError for a model that was never trained for one."""
+    if source.task is None or not source.task.labels:
+        raise StageError(
+            "the model has no trained classification head",
+            hint="fine-tune it first: edgekit finetune MODEL OUT --train FILE",
+        )
+    return source.task
+
+
+def write_deployable(source: Artifact, task: Task, out: Path, file_format: Literal["onnx", "gguf"]) -> None:
+    """The rest of a folder that stands alone: labels.json, tokenizer, README.md and a program that runs the model."""
+    from edgekit.formats.package import write_package
+
+    write_package(source.path, task, out, file_format)
+
+
+def copy_deployable(source: Path, out: Path, leave: str) -> None:
+    """Copy what stands beside the model file `leave` (and not the manifest)."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.name not in (leave, "manifest.json"):
+            shutil.copyfile(path, out / path.name)
+
+
+def draft(out: Path, file_format: Literal["onnx", "gguf"], task: Task) -> Artifact:
+    """The unsealed folder as an artifact, so that it can be run before it counts."""
+    manifest = Manifest(
+        key="draft",
+        format=file_format,
+        stage="draft",
+        stage_version=0,
+        config={},
+        parents={},
+        files={},
+        libraries={},
+        facts=Facts(summary=""),
+        task=task,
+    )
+    return Artifact(out, manifest)
+
+
+def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]:
+    if config.format == "gguf":
+        from edgekit.formats.gguf_encoder import obstacles, write_gguf
+
+        problems = obstacles(source.path, task)
+        if problems:
+            raise StageError("GGUF cannot express this model", problems=tuple(problems))
+        written = write_gguf(source.path, task, out / "model.gguf", config.precision)
+        return list(written.notes)
+    if config.precision != "f32":
+        raise StageError("ONNX on CPU is exported as f32", hint="quantize it afterwards; f16 is slower on CPUs")
+    from edgekit.formats.onnx_encoder import write_onnx
+    from edgekit.nn.load import load_classifier
+
+    write_onnx(load_classifier(source.path), task, out / "model.onnx")
+    return []
+
+
+def _compare(source: Artifact, task: Task, config: Export, out: Path, context: Context) -> tuple[float, int, float]:
+    """(max |difference| of logits, rows, share of rows with the same label)."""
+    from edgekit.evaluate import predict, predict_torch
+
+    table = _check_table(context, config.check_rows)
+    reference = predict_torch(source, table, threads=context.threads)
+    exported = predict(draft(out, config.format, task), table, threads=context.threads)
+    return _difference(reference, exported), len(table), _same_label(reference, exported)
+
+
+def _check_table(context: Context, rows: int) -> Table:
+    table = context.data.get("validation") or context.data.get("unlabeled")
+    if table is None:
+        raise StageError("the comparison with torch needs real inputs", hint="give --validation FILE")
+    step = max(1, len(table) // rows)  # spread over the file, which may be sorted by label
+    return table.take(range(0, min(len(table), step * rows), step))
+
+
+def _difference(reference: Predictions, exported: Predictions) -> float:
+    import numpy as np
+
+    return float(np.max(np.abs(reference.logits - exported.logits)))
+
+
+def _same_label(reference: Predictions, exported: Predictions) -> float:
+    return float((reference.logits.argmax(1) == exported.logits.argmax(1)).mean())
+
+
+def _tolerance(config: Export) -> float:
+    if config.tolerance:
+        return config.tolerance
+    if config.format == "gguf" and config.precision == "f32":
+        return LLAMA_F32_TOLERANCE
+    return TOLERANCE[config.precision]

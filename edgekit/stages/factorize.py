@@ -1,0 +1,195 @@
+"""Factorize: replace matrices by products of two thin ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgekit.artifact import Artifact, Facts, Skipped
+from edgekit.errors import StageError
+from edgekit.stages.base import Config, Context, Outcome
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from edgekit.nn.calibration import Calibration
+    from edgekit.nn.lowrank import Spectrum
+    from edgekit.nn.weighting import Weighting
+
+__all__ = ["VERSION", "Factorize", "factorize"]
+
+VERSION = 1
+Part = Literal["attention", "ffn", "embedding"]
+
+
+class Factorize(Config):
+    """Options of the factorize stage."""
+
+    method: Literal["svd", "fwsvd", "whitened"] = Field(
+        "whitened",
+        description="what stays close: the weights (svd), the weights that matter to the loss (fwsvd), or the layer's "
+        "output on your data (whitened)",
+    )
+    modules: tuple[Part, ...] = Field(
+        ("embedding",),
+        min_length=1,
+        description="what to factorize: attention, ffn, embedding. The embedding is the default: it holds half of a "
+        "small encoder's weights and is only looked up, so its rank costs no time; two thin matrix products in place "
+        "of one are often slower on a CPU, and dropping FFN neurons (prune) loses less for the same size",
+    )
+    rank_by: Literal["energy", "budget"] = Field(
+        "budget", description="choose ranks by the energy each layer keeps, or by one budget for all layers"
+    )
+    energy: float = Field(0.95, gt=0, le=1, description="share of the weighted energy that each layer keeps")
+    budget: float = Field(0.5, gt=0, lt=1, description="share of the chosen modules' weights that may stay")
+    round_to: int = Field(16, ge=1, description="ranks are multiples of this")
+    samples: int = Field(512, ge=1, description="calibration examples (training data, else unlabeled)")
+    batch_size: int = Field(32, ge=1, description="calibration examples at a time")
+    seed: int = Field(0, ge=0, description="which examples are drawn")
+
+
+def factorize(source: Artifact, config: Factorize, out: Path, context: Context) -> Outcome:
+    """Write a low-rank version of `source` to `out`.
+
+    Raises StageError for "fwsvd" without a trained classifier, missing calibration data, or a budget that is too small.
+    """
+    from edgekit.nn.factored import size_of
+    from edgekit.nn.load import load_classifier, save_model
+    from edgekit.nn.lowrank import ranks_by_budget, ranks_by_energy, spectrum
+    from edgekit.nn.surgery import settle
+
+    model = load_classifier(source.path, device=context.device)
+    before = size_of(model)
+    paths = chosen_modules(model, config.modules)
+    spectra, means = [], {}
+    for path, weighting in _weightings(source, model, paths, config, context):
+        spectra.append(spectrum(path, model.get_submodule(path), weighting))
+        means[path] = weighting.mean
+    if config.rank_by == "energy":
+        ranks = ranks_by_energy(spectra, config.energy, config.round_to)
+    else:
+        ranks = ranks_by_budget(spectra, config.budget, config.round_to)
+    skipped = _replace(model, spectra, ranks, means)
+    edits = settle(model)
+    save_model(model, out, tokenizer_from=source.path, edits=edits)
+    facts = _facts(config, spectra, ranks, skipped, before, size_of(model))
+    return Outcome("hf", facts, source.task or context.task)
+
+
+def chosen_modules(model: PreTrainedModel, parts: Sequence[Part]) -> list[str]:
+    """Paths from the model of the linear layers and embeddings that `parts` name."""
+    from edgekit.nn.load import backbone, encoder_layers
+    from edgekit.nn.surgery import part_path
+
+    _, family = backbone(model)
+    names = {"attention": ("query", "key", "value", "attention_output"), "ffn": ("ffn_up", "ffn_down"), "embedding": ()}
+    paths = [f"{family.backbone}.{family.word_embeddings}"] if "embedding" in parts else []
+    wanted = [name for piece, members in names.items() if piece in parts for name in members]
+    return paths + [part_path(model, i, name) for i in range(len(encoder_layers(model))) for name in wanted]
+
+
+def _weightings(
+    source: Artifact, model: PreTrainedModel, paths: Sequence[str], config: Factorize, context: Context
+) -> Iterator[tuple[str, Weighting]]:
+    """What each layer's error is weighted by; a few at a time, because covariances are large."""
+    from edgekit.nn.load import has_classifier
+    from edgekit.nn.weighting import Weighting, fisher_weightings
+    from edgekit.stages.calibration import draw
+
+    if config.method == "svd":
+        yield from ((path, Weighting()) for path in paths)
+        return
+    if config.method == "fwsvd" and not has_classifier(source.path):
+        raise StageError(
+            "fwsvd needs a trained classifier, and this model has none yet",
+            hint="fine-tune it first, or use the methods svd or whitened",
+        )
+    calibration = draw(source, source.path, model, context, config.samples, config.batch_size, config.seed)
+    if config.method == "fwsvd":
+        yield from fisher_weightings(model, paths, calibration, context.progress).items()
+    else:
+        yield from _whitening(model, paths, calibration, context)
+
+
+def _whitening(
+    model: PreTrainedModel, paths: Sequence[str], calibration: Calibration, context: Context
+) -> Iterator[tuple[str, Weighting]]:
+    """Token frequencies for the embedding, input covariances for the rest. Query, key and value share one input."""
+    from edgekit.nn.calibration import groups, input_moments
+    from edgekit.nn.load import backbone
+    from edgekit.nn.weighting import frequency_weighting, moment_weighting
+
+    _, family = backbone(model)
+    embedding = f"{family.backbone}.{family.word_embeddings}"
+    readers: dict[str, list[str]] = {}  # the site that is watched -> the layers that read the same input
+    for path in paths:
+        if path == embedding:
+            yield path, frequency_weighting(calibration, model.config.vocab_size)
+            continue
+        twin = next((n for n in (family.key, family.value) if path.endswith("." + n)), None)
+        readers.setdefault(path.removesuffix(twin) + family.query if twin else path, []).append(path)
+    for group in groups(model, list(readers)):
+        moments = input_moments(model, group, calibration, context.progress)
+        for site in group:
+            for path in readers[site]:
+                yield path, moment_weighting(moments[site], has_bias=model.get_submodule(path).bias is not None)
+
+
+def _replace(
+    model: PreTrainedModel, spectra: Sequence[Spectrum], ranks: Sequence[int], means: Mapping[str, torch.Tensor | None]
+) -> list[Skipped]:
+    """Put low-rank layers where they are smaller; returns the others."""
+    from edgekit.nn.lowrank import factorize_module
+
+    skipped = []
+    for found, rank in zip(spectra, ranks, strict=True):
+        if not found.shrinks(rank):
+            skipped.append(Skipped(name=found.path, reason=f"rank {rank} would not be smaller"))
+            continue
+        module = model.get_submodule(found.path)
+        made = factorize_module(module, found, rank, means[found.path])
+        model.set_submodule(found.path, made.to(model.device))
+    return skipped
+
+
+def _facts(
+    config: Factorize,
+    spectra: Sequence[Spectrum],
+    ranks: Sequence[int],
+    skipped: Sequence[Skipped],
+    before: int,
+    after: int,
+) -> Facts:
+    left = {s.name for s in skipped}
+    done = [(found, rank) for found, rank in zip(spectra, ranks, strict=True) if found.path not in left]
+    errors = [found.error(rank) for found, rank in done]
+    numbers: dict[str, float | int | str | bool] = {
+        "parameters_before": before,
+        "parameters_after": after,
+        "factorized": len(done),
+    }
+    summary = f"none of {len(spectra)} matrices would be smaller; nothing was changed"
+    if done:
+        kept = [rank for _, rank in done]
+        numbers |= {
+            "rank_min": min(kept),
+            "rank_max": max(kept),
+            "error_mean": sum(errors) / len(errors),
+            "error_max": max(errors),
+        }
+        span = str(kept[0]) if min(kept) == max(kept) else f"{min(kept)} to {max(kept)}"
+        summary = (
+            f"{len(done)} of {len(spectra)} matrices ({', '.join(config.modules)}) at rank {span} by {config.method}; "
+            f"{before / 1e6:.1f}M -> {after / 1e6:.1f}M parameters, relative error {numbers['error_mean']:.3f}"
+        )
+    return Facts(
+        summary=summary,
+        changed=bool(done),
+        touched=tuple(f"{found.path}: rank {rank}" for found, rank in done),
+        skipped=tuple(skipped),
+        numbers=numbers,
+    )

@@ -1,0 +1,126 @@
+"""Fine-tune an encoder on labelled texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.artifact import Artifact, Facts, Task
+from edgekit.data.table import Table
+from edgekit.digest import digest_json
+from edgekit.errors import StageError
+from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
+from edgekit.nn.head import head_labels, prepare_head
+from edgekit.nn.settings import Training
+from edgekit.stages.base import Config, Context, Outcome
+from edgekit.tasks.text_classification import Encoded, encode, label_ids, label_names
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from edgekit.nn.train import Job, Trained
+
+__all__ = ["VERSION", "Finetune", "finetune"]
+
+VERSION = 1
+
+
+class Finetune(Training, Config):
+    """Train on labelled rows; the epoch that is best on the validation data is kept."""
+
+
+def finetune(source: Artifact, config: Finetune, out: Path, context: Context) -> Outcome:
+    """Train the source's encoder and its head on the `train` data, and keep the best epoch on the `validation` data.
+
+    A head whose labels are those of the data is kept; else a new one is made. A killed run goes on where it was.
+    Raises DataError for data that do not fit, StageError for a loss that is not finite.
+    """
+    from edgekit.nn.device import seeded, threads
+    from edgekit.nn.load import load_classifier, read_edits, save_model
+    from edgekit.nn.train import train
+
+    task = _task(source, context)
+    encoded = encode(source.path, context.split("train"), task)
+    with threads(context.threads), seeded(config.seed, context.device):
+        model = load_classifier(source.path, task.labels, device=context.device)
+        job = _job(source, config, context, task, model, encoded)
+        trained = train(job, config, scratch=context.scratch, progress=context.progress, device=context.device)
+    facts = _facts(source, config, context, task, encoded, job, trained)
+    save_model(model, out, tokenizer_from=source.path, edits=read_edits(source.path))
+    return Outcome("hf", facts, task, trained.metrics)
+
+
+def _task(source: Artifact, context: Context) -> Task:
+    """The task with its labels: the recipe's, or those of the data (in the order of a head that has the same ones)."""
+    task = context.task or source.task
+    if task is None:
+        raise StageError("this stage needs a task", hint="give a max_length, and the data's columns")
+    if task.labels:
+        return task
+    labels = label_names(context.split("train"))
+    own = head_labels(source.path)
+    return task.model_copy(update={"labels": own if set(own) == set(labels) else labels})
+
+
+def _job(
+    source: Artifact, config: Finetune, context: Context, task: Task, model: PreTrainedModel, encoded: Encoded
+) -> Job:
+    import torch
+
+    from edgekit.nn.device import autocast
+    from edgekit.nn.losses import hard_loss
+    from edgekit.nn.train import Job
+
+    data, validation, device = context.split("train"), context.split("validation"), context.device
+    numbers = label_ids(data, task)
+    labels = torch.from_numpy(numbers).to(device)
+    weights = torch.from_numpy(balanced_weights(numbers, len(task.labels))).to(device) if config.class_weights else None
+    evaluate = evaluator(model, encode(source.path, validation, task), label_ids(validation, task), device)
+
+    def loss(rows: list[int]) -> torch.Tensor:
+        batch = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
+        with autocast(config.precision, device):
+            logits = model(**batch).logits
+        return hard_loss(logits, labels[rows], weights=weights, smoothing=config.label_smoothing)
+
+    identity = digest_json(
+        {
+            "stage": f"finetune {VERSION}",
+            "source": source.key,
+            "config": config.model_dump(mode="json"),
+            "task": task.model_dump(mode="json"),
+            "data": [data.digest, validation.digest],
+        }
+    )
+    lengths = [len(ids) for ids in encoded.ids]
+    return Job(model, lengths, loss, evaluate, identity, fresh=prepare_head(model, source.path, task.labels))
+
+
+def _facts(
+    source: Artifact, config: Finetune, context: Context, task: Task, encoded: Encoded, job: Job, trained: Trained
+) -> Facts:
+    data: Table = context.split("train")
+    warnings = data_warnings(
+        data,
+        context.split("validation"),
+        accuracy=trained.best.accuracy,
+        rows=len(data),
+        truncated=truncated_rows(source.path, data, task, encoded),
+        max_length=task.max_length,
+        weighted=config.class_weights,
+    )
+    return Facts(
+        summary=trained.summary(config.metric),
+        touched=("all weights; the head is new",) if job.fresh else ("all weights",),
+        warnings=(*trained.warnings, *warnings),
+        numbers={
+            "rows": len(data),
+            "labels": len(task.labels),
+            "parameters": sum(p.numel() for p in job.model.parameters()),
+            "steps": trained.steps,
+            "best_epoch": trained.best.epoch,
+            "epochs": len(trained.history),
+            "new_head": bool(job.fresh),
+        },
+    )

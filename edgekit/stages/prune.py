@@ -1,0 +1,309 @@
+"""Prune: fewer layers, heads, FFN neurons and tokens; the result is physically smaller and reloads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from edgekit.artifact import Artifact, Facts, Skipped
+from edgekit.errors import StageError
+from edgekit.stages.base import Config, Context, Outcome, SplitName
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from edgekit.nn.calibration import Calibration
+    from edgekit.nn.importance import Scores
+
+__all__ = ["VERSION", "Prune", "prune"]
+
+VERSION = 1
+
+
+class Prune(Config):
+    """Options of the prune stage. By default nothing is removed."""
+
+    keep_layers: int = Field(0, ge=0, description="Transformer layers to keep; 0 keeps all")
+    layer_choice: Literal["spread", "first", "importance"] = Field(
+        "spread",
+        description="which layers stay: evenly spread, the first, or those that change their input most",
+    )
+    heads: float = Field(0.0, ge=0, lt=1, description="share of attention heads to remove")
+    ffn: float = Field(0.0, ge=0, lt=1, description="share of FFN neurons to remove")
+    vocabulary: bool = Field(False, description="remove tokens that the data do not use, and rewrite the tokenizer")
+    vocabulary_keep: Literal["data", "data+letters", "data+pieces"] = Field(
+        "data+pieces",
+        description="besides special tokens: the data's tokens alone; also the characters of the data's scripts; or "
+        "also all characters, so that any word the tokenizer could spell stays spelled",
+    )
+    vocabulary_min_count: int = Field(1, ge=1, description="a token stays when the data have it at least so often")
+    vocabulary_common: int = Field(
+        0, ge=0, description="also keep the tokens with the lowest ids, the most common ones"
+    )
+    importance: Literal["magnitude", "taylor", "fisher"] = Field(
+        "fisher", description="how heads and neurons are ranked; magnitude needs no data and no trained classifier"
+    )
+    scope: Literal["uniform", "global"] = Field(
+        "uniform", description="the same share in every layer, or one budget that goes to the layers that matter"
+    )
+    round_to: int = Field(32, ge=1, description="FFN widths are multiples of this")
+    reconstruct: bool = Field(
+        True, description="re-solve the layer after what was removed, by least squares on calibration data"
+    )
+    samples: int = Field(512, ge=1, description="calibration examples (training data, else unlabeled)")
+    batch_size: int = Field(32, ge=1, description="calibration examples at a time")
+    seed: int = Field(0, ge=0, description="which examples are drawn")
+    unstructured: float = Field(0.0, ge=0, lt=1, description="share of single weights to zero; nothing gets smaller")
+    n_of_m: str = Field(
+        "", pattern=r"^(\d+:\d+)?$", description="for instance 2:4: keep 2 of each 4 weights; no smaller"
+    )
+
+    @model_validator(mode="after")
+    def _one_sparsity(self) -> Prune:
+        from edgekit.nn.sparsity import parse_n_of_m
+
+        if self.unstructured and self.n_of_m:
+            raise ValueError("unstructured and n_of_m exclude each other")
+        if self.n_of_m:
+            parse_n_of_m(self.n_of_m)
+        return self
+
+
+@dataclass
+class _Log:
+    """What was done so far."""
+
+    done: list[str] = field(default_factory=list)  # the parts of the summary
+    touched: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    numbers: dict[str, float | int | str | bool] = field(default_factory=dict)
+
+
+def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outcome:
+    """Write a pruned version of `source` to `out`: vocabulary, layers, widths, then zeros.
+
+    Importance is measured on the intact model; the repair of what is left on the model without the dropped layers.
+    Raises StageError for missing data, a tokenizer that cannot be pruned, or an importance that the model cannot give.
+    """
+    from edgekit.nn.device import seeded
+    from edgekit.nn.factored import size_of
+    from edgekit.nn.importance import Scores
+    from edgekit.nn.load import copy_tokenizer, has_classifier, load_classifier, save_model
+    from edgekit.nn.surgery import settle
+    from edgekit.stages.calibration import draw
+
+    trained = has_classifier(source.path)
+    with seeded(config.seed, context.device):  # a classifier that is not there yet is drawn at random
+        model = load_classifier(source.path, device=context.device)
+    before, log = size_of(model), _Log()
+    copy_tokenizer(source.path, out)
+    if config.vocabulary:
+        _prune_vocabulary(model, config, out, context, log)
+    model.config.save_pretrained(out)  # the encoder of examples reads the padding id there
+    calibration = None
+    if _needs_data(config):
+        calibration = draw(source, out, model, context, config.samples, config.batch_size, config.seed)
+    scores = _scores(model, config, calibration, trained, context, log)
+    kept = _drop_layers(model, config, calibration, context, log)
+    if scores is not None:
+        left = Scores([scores.heads[i] for i in kept], [scores.ffn[i] for i in kept])
+        _prune_widths(model, config, left, calibration, context, log)
+    _zero(model, config, log)
+    save_model(model, out, tokenizer_from=out, edits=settle(model))
+    return Outcome("hf", _facts(log, before, size_of(model)), source.task or context.task)
+
+
+def _needs_data(config: Prune) -> bool:
+    narrower = config.heads > 0 or config.ffn > 0
+    by_layer = config.keep_layers > 0 and config.layer_choice == "importance"
+    return by_layer or (narrower and (config.reconstruct or config.importance != "magnitude"))
+
+
+def _prune_vocabulary(model: PreTrainedModel, config: Prune, out: Path, context: Context, log: _Log) -> None:
+    """Remove unused tokens from the tokenizer in `out` and from the embedding."""
+    from edgekit.nn import vocabulary
+
+    spec = vocabulary.load_spec(out)
+    wanted: tuple[SplitName, ...] = ("train", "validation", "unlabeled")
+    splits = [name for name in wanted if name in context.data]
+    if not splits:
+        raise StageError("pruning the vocabulary needs data to see which tokens are used", hint="give --train FILE")
+    texts = {name: context.data[name].all_texts() for name in splits}
+    counts = {name: vocabulary.seen_tokens(spec, texts[name]) for name in splits}
+    kept = vocabulary.choose_tokens(
+        spec,
+        sum(counts.values(), Counter()),
+        keep=config.vocabulary_keep,
+        min_count=config.vocabulary_min_count,
+        common=config.vocabulary_common,
+        always=vocabulary.always_kept(model),
+    )
+    total = len(vocabulary.tokens_of(spec))
+    if len(kept) >= total:
+        log.skipped.append(Skipped(name="vocabulary", reason="every token is used"))
+        return
+    from edgekit.nn.factored import size_of
+
+    before = size_of(model)
+    rows = model.config.vocab_size
+    vocabulary.prune_embedding(model, kept)
+    rewritten = vocabulary.write_tokenizer(spec, kept, out)
+    for name in splits:
+        vocabulary.check_same(spec, rewritten, kept, texts[name])
+    log.done.append(f"vocabulary {rows} -> {len(kept)}")
+    log.touched += ["word embeddings", "tokenizer.json"]
+    log.numbers |= {
+        "vocabulary_kept": len(kept),
+        "vocabulary_removed": rows - len(kept),
+        "vocabulary_bytes_saved": 4 * (before - size_of(model)),
+    }
+    inside = set(kept)
+    for name in splits:
+        if name != "train":
+            log.numbers[f"vocabulary_changed_{name}"] = _share_outside(counts[name], inside)
+    if "validation" in splits and len(splits) > 1:
+        others = set().union(*(counts[name] for name in splits if name != "validation"))
+        log.numbers["vocabulary_new_in_validation"] = _share_outside(counts["validation"], others)
+
+
+def _share_outside(counts: Counter[int], inside: set[int]) -> float:
+    """Share of token occurrences that are not among `inside`."""
+    return sum(n for i, n in counts.items() if i not in inside) / max(1, counts.total())
+
+
+def _scores(
+    model: PreTrainedModel,
+    config: Prune,
+    calibration: Calibration | None,
+    trained: bool,
+    context: Context,
+    log: _Log,
+) -> Scores | None:
+    """Importance of heads and neurons; None where none are to be removed."""
+    from edgekit.nn.importance import gradient_scores, magnitude_scores
+
+    if not (config.heads or config.ffn):
+        return None
+    if config.importance == "magnitude":
+        return magnitude_scores(model)
+    if not trained:
+        raise StageError(
+            f"importance {config.importance!r} needs a trained classifier, and this model has none yet",
+            hint="fine-tune it first, or use importance magnitude",
+        )
+    assert calibration is not None
+    by = "the model's own predictions" if calibration.labels is None else "the data's labels"
+    log.numbers |= {"importance_labels": by, "importance_samples": len(calibration.encoded)}
+    return gradient_scores(model, calibration, config.importance, context.progress)
+
+
+def _drop_layers(
+    model: PreTrainedModel, config: Prune, calibration: Calibration | None, context: Context, log: _Log
+) -> list[int]:
+    """Remove whole layers; returns the numbers of those that stay."""
+    from edgekit.nn.importance import layer_influence, spread_layers
+    from edgekit.nn.load import encoder_layers
+    from edgekit.nn.surgery import drop_layers
+
+    count = len(encoder_layers(model))
+    if config.keep_layers > count:
+        raise StageError(f"keep_layers is {config.keep_layers}, but the model has only {count} layers")
+    if config.keep_layers in (0, count):
+        return list(range(count))
+    if config.layer_choice == "first":
+        kept = list(range(config.keep_layers))
+    elif config.layer_choice == "spread":
+        kept = spread_layers(count, config.keep_layers)
+    else:
+        assert calibration is not None
+        influence = layer_influence(model, calibration, context.progress)
+        kept = sorted(sorted(range(count), key=lambda i: -influence[i])[: config.keep_layers])
+    drop_layers(model, kept)
+    log.done.append(f"{count} -> {len(kept)} layers")
+    log.touched += [f"layer {i}: removed" for i in range(count) if i not in kept]
+    log.numbers["layers_kept"] = ",".join(map(str, kept))
+    return kept
+
+
+def _prune_widths(
+    model: PreTrainedModel,
+    config: Prune,
+    scores: Scores,
+    calibration: Calibration | None,
+    context: Context,
+    log: _Log,
+) -> None:
+    """Remove heads and FFN neurons, and repair the layers that read them."""
+    from edgekit.nn.importance import choose
+    from edgekit.nn.narrow import Width, narrow
+
+    keep: dict[Width, dict[int, torch.Tensor]] = {}
+    jobs: tuple[tuple[Width, float, list[torch.Tensor], int], ...] = (
+        ("heads", config.heads, scores.heads, 1),
+        ("ffn", config.ffn, scores.ffn, config.round_to),
+    )
+    for width, share, values, unit in jobs:
+        if not share:
+            continue
+        chosen = choose(values, share, unit, pooled=config.scope == "global")
+        keep[width] = {i: k for i, k in enumerate(chosen) if len(k) < len(values[i])}
+        for i in sorted(set(range(len(values))) - keep[width].keys()):
+            log.skipped.append(Skipped(name=f"layer {i} {width}", reason="all of it stays, after rounding"))
+        if keep[width]:
+            before, after = [len(v) for v in values], [len(k) for k in chosen]
+            log.done.append(f"{'FFN' if width == 'ffn' else 'heads'} {_span(before)} -> {_span(after)}")
+            log.touched += [f"layer {i} {width}: {before[i]} -> {after[i]}" for i in keep[width]]
+            log.numbers |= {f"{width}_before": sum(before), f"{width}_after": sum(after)}
+    errors = narrow(model, keep, calibration if config.reconstruct else None, context.progress)
+    if errors:
+        log.numbers["error_removed"] = sum(e for e, _ in errors) / len(errors)
+        log.numbers["error_repaired"] = sum(e for _, e in errors) / len(errors)
+
+
+def _span(sizes: list[int]) -> str:
+    """One size, or the range of several."""
+    return str(sizes[0]) if min(sizes) == max(sizes) else f"{min(sizes)}..{max(sizes)}"
+
+
+def _zero(model: PreTrainedModel, config: Prune, log: _Log) -> None:
+    """Set single weights to zero."""
+    from edgekit.nn.sparsity import encoder_linears, n_of_m, parse_n_of_m, sparsify
+
+    if not (config.unstructured or config.n_of_m):
+        return
+    everything = encoder_linears(model).keys()
+    if config.n_of_m:
+        n, m = parse_n_of_m(config.n_of_m)
+        zeros = n_of_m(model, n, m)
+        for path in sorted(everything - zeros.keys()):
+            log.skipped.append(Skipped(name=path, reason=f"its input width is no multiple of {m}"))
+    else:
+        zeros = sparsify(model, config.unstructured)
+    if not zeros:
+        return
+    share = sum(zeros.values()) / len(zeros)
+    log.done.append(f"{share:.0%} zeros in {len(zeros)} matrices")
+    log.touched += [f"{path}: {config.n_of_m or 'magnitude'} zeros" for path in zeros]
+    log.numbers["zeros_mean"] = share
+    log.warnings.append(
+        "zeros are stored like any other number: no file and no runtime here gets smaller or faster by them, and "
+        "training after this step fills them again"
+    )
+
+
+def _facts(log: _Log, before: int, after: int) -> Facts:
+    done = ", ".join(log.done) or "nothing was removed"
+    return Facts(
+        summary=f"{done}; {before / 1e6:.1f}M -> {after / 1e6:.1f}M parameters",
+        changed=bool(log.done),
+        touched=tuple(log.touched),
+        skipped=tuple(log.skipped),
+        warnings=tuple(log.warnings),
+        numbers={"parameters_before": before, "parameters_after": after, **log.numbers},
+    )

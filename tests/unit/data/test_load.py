@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from edgekit.data.load import Columns, load_table
+from edgekit.data.splits import load_splits
+from edgekit.errors import DataError
+
+LABELLED = Columns(text="text", label="label")
+ROWS = [("turn it on", "on"), ("turn it off, please", "off"), ('say "hi"', "on")]
+
+
+def write(tmp_path: Path, name: str, content: bytes | str) -> str:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def sources(tmp_path: Path) -> list[str]:
+    csv = 'text,label\nturn it on,on\n"turn it off, please",off\n"say ""hi""",on\n'
+    tsv = 'text\tlabel\nturn it on\ton\nturn it off, please\toff\n"say ""hi"""\ton\n'
+    jsonl = '{"text": "turn it on", "label": "on"}\n{"text": "turn it off, please", "label": "off"}\n\n'
+    jsonl += '{"text": "say \\"hi\\"", "label": "on"}\n'
+    table = pyarrow.table({"text": [t for t, _ in ROWS], "label": [label for _, label in ROWS]})
+    pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
+    files = [write(tmp_path, "d.csv", csv), write(tmp_path, "d.tsv", tsv), write(tmp_path, "d.jsonl", jsonl)]
+    return [*files, str(tmp_path / "d.parquet")]
+
+
+def test_every_kind_of_file_gives_the_same_table(tmp_path: Path) -> None:
+    tables = [load_table(source, LABELLED) for source in sources(tmp_path)]
+    assert tables[0].texts == tuple(text for text, _ in ROWS)
+    assert tables[0].labels == tuple(label for _, label in ROWS)
+    assert len({table.digest for table in tables}) == 1
+
+
+def test_pairs_numbers_and_a_byte_order_mark(tmp_path: Path) -> None:
+    source = write(tmp_path, "d.csv", "\ufeffa,b,score\nfirst,second,3\n")
+    table = load_table(source, Columns(text="a", pair="b", label="score"))
+    assert (table.texts, table.pairs, table.labels) == (("first",), ("second",), ("3",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.csv", "", "is empty"),
+        ("d.csv", "text,label\n", "has a header but no rows"),
+        ("d.csv", "test,label\na,b\n", "there is no column 'text' (did you mean 'test'?"),
+        ("d.csv", "text,label\na,b\na,b,c\n", "row 2: 3 fields where the header has 2"),
+        ("d.csv", "text,label\na,b\n,b\n", "row 2: column 'text' is empty"),
+        ("d.csv", 'text,label\na,b\n"open,b\n', "a quote that is never closed"),
+        ("d.csv", "text,label\ncaf\xe9,b\n".encode("latin-1"), "is not UTF-8: byte 0xe9 in line 2"),
+        ("d.jsonl", '{"text": "a", "label": "b"}\n{"text": \n', "row 2: not JSON"),
+        ("d.jsonl", "[1]\n", "row 1: a list where an object was expected"),
+        ("d.jsonl", '{"text": ["a"], "label": "b"}\n', "row 1: column 'text' is empty or not a text"),
+        ("d.parquet", "not parquet", "not a readable parquet file"),
+        ("d.txt", "a", "unknown kind of file '.txt'"),
+    ],
+)
+def test_bad_data_is_told_with_its_place(tmp_path: Path, name: str, content: bytes | str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load_table(write(tmp_path, name, content), LABELLED)
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_many_broken_rows_are_counted(tmp_path: Path) -> None:
+    rows = "".join("a,b,c\n" for _ in range(25))
+    with pytest.raises(DataError) as caught:
+        load_table(write(tmp_path, "d.csv", f"text,label\n{rows}"), LABELLED)
+    assert "25 broken rows, 15 more not shown" in str(caught.value)
+    assert len(caught.value.problems) == 10
+
+
+def test_a_missing_file_is_told() -> None:
+    with pytest.raises(DataError, match="no such file: nowhere.csv"):
+        load_table("nowhere.csv", LABELLED)
+
+
+def test_shipped_data_stay_inside_the_package() -> None:
+    with pytest.raises(DataError, match="outside"):
+        load_table("package:../../README.md", LABELLED)
+
+
+def test_a_label_that_only_the_test_set_has_is_told(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.csv", "text,label\n" + "a,x\nb,y\n" * 10)
+    test = write(tmp_path, "test.csv", "text,label\na,x\nb,z\nc,z\n")
+    with pytest.raises(DataError) as caught:
+        load_splits({"train": train, "test": test}, LABELLED)
+    assert "(test): 1 label(s) that the training data do not have: 'z' (2 rows)" in str(caught.value)
+
+
+def test_a_missing_validation_set_is_held_out_label_by_label(tmp_path: Path) -> None:
+    train = write(tmp_path, "train.csv", "text,label\n" + "".join(f"t{i},{'xy'[i % 2]}\n" for i in range(40)))
+    splits = load_splits({"train": train}, LABELLED)
+    held = splits.tables["validation"]
+    assert len(held) == 4
+    assert sorted(held.labels or ()) == ["x", "x", "y", "y"]
+    assert not set(held.texts) & set(splits.tables["train"].texts)
+    assert splits.tables["test"] is held
+    assert len(splits.notes) == 2
+
+
+def test_test_data_alone_also_serve_the_comparison_with_torch(tmp_path: Path) -> None:
+    test = write(tmp_path, "test.csv", "text,label\na,x\nb,y\n")
+    splits = load_splits({"test": test}, LABELLED)
+    assert splits.tables["unlabeled"].labels is None
+    assert splits.tables["unlabeled"].texts == ("a", "b")

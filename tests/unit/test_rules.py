@@ -1,0 +1,161 @@
+"""The grammar of rules: what is written reads back, what is wrong is told."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit.errors import RecipeError
+from edgekit.rules import FRACTION, METRICS, Limit, Rule, find_rules, parse_rule, parse_rules
+
+IDS = st.text("abcxyzAZ019_-", min_size=1, max_size=8)
+NUMBERS = st.floats(1e-12, 1e12) | st.floats(-1e12, -1e-12) | st.integers(1, 10**9).map(float)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    metric = draw(st.sampled_from(list(METRICS.values())))
+    number = draw(NUMBERS)
+    unit = draw(st.sampled_from(list(metric.units)))
+    limit = Limit(kind="absolute", number=number, unit=unit)
+    if metric.against_baseline:
+        offsets = ["", "pt"] if metric.units == FRACTION else [*metric.units, "%"]
+        limit = draw(
+            st.sampled_from(
+                [
+                    limit,
+                    Limit(kind="offset"),
+                    Limit(kind="offset", number=number, unit=draw(st.sampled_from(offsets))),
+                    Limit(kind="ratio", number=abs(number)),
+                ]
+            )
+        )
+    op = draw(st.sampled_from(["<=", ">=", "<", ">", "=="]))
+    on = tuple(draw(st.lists(IDS, max_size=3)))
+    return Rule(metric=metric.name, op=op, limit=limit, on=on, quantifier=draw(st.sampled_from(["all", "any"])))
+
+
+@given(rules())
+def test_what_is_written_reads_back(rule: Rule) -> None:
+    assert parse_rule(str(rule)) == rule
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_rule_or_a_problem(text: str) -> None:
+    found, problems = find_rules([text], "gate.rules")
+    assert len(found) + len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("accuracy_drop <= 1pt", 0.01),
+        ("accuracy >= 90%", 0.9),
+        ("accuracy >= 0.9", 0.9),
+        ("latency.p99 < 1.5s", 1500),
+        ("latency.p50<=250us", 0.25),
+        ("size <= 15MB", 15e6),
+        ("size <= 15 MiB", 15 * 2**20),
+        ("memory <= 1e2kB", 1e5),
+        ("throughput >= 300/s", 300),
+        ("speedup >= 5x", 5),
+        ("size_ratio >= 10x", 10),
+        ("parity <= 1e-4", 1e-4),
+    ],
+)
+def test_absolute_limits(text: str, limit: float) -> None:
+    assert parse_rule(text).bound(None) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "baseline", "limit"),
+    [
+        ("latency.p50 <= 1.02x baseline", 10, 10.2),
+        ("latency.p50 <= baseline + 2%", 10, 10.2),
+        ("latency.p50 <= baseline + 1ms", 10, 11),
+        ("accuracy >= baseline - 0.5pt", 0.9, 0.895),
+        ("accuracy >= baseline", 0.9, 0.9),
+        ("size < baseline - 1MB", 5e6, 4e6),
+        ("throughput >= 0.98x baseline", 100, 98),
+    ],
+)
+def test_limits_against_a_baseline(text: str, baseline: float, limit: float) -> None:
+    rule = parse_rule(text)
+    assert rule.relative
+    assert rule.bound(baseline) == pytest.approx(limit)
+    assert rule.bound(None) is None
+    assert rule.bound(float("nan")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "on", "quantifier"),
+    [
+        ("speedup >= 5x", (), "all"),
+        ("speedup >= 5x on any", (), "any"),
+        ("speedup >= 5x on all", (), "all"),
+        ("speedup >= 5x on int8, q8", ("int8", "q8"), "all"),
+        ("speedup >= 5x on any of int8,q8", ("int8", "q8"), "any"),
+    ],
+)
+def test_scopes(text: str, on: tuple[str, ...], quantifier: str) -> None:
+    rule = parse_rule(text)
+    assert (rule.on, rule.quantifier) == (on, quantifier)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "hint"),
+    [
+        ("acuracy >= 90%", "no metric 'acuracy'", "did you mean 'accuracy'?"),
+        ("latency <= 5ms", "no metric 'latency'", "latency.p50"),
+        ("p99 <= 5ms", "no metric 'p99'", "latency.p99"),
+        ("latency.p95 <= 5ms", "no metric 'latency.p95'", "did you mean 'latency.p9"),
+        ("size <= 15mb", "not measured in 'mb'", "did you mean 'MB'?"),
+        ("size <= 15ms", "not measured in 'ms'", "MB"),
+        ("latency.p50 <= 5", "needs a unit", "ms"),
+        ("accuracy 90%", "not a rule", "METRIC OP LIMIT"),
+        ("accuracy => 90%", "not a rule", "METRIC OP LIMIT"),
+        ("accuracy >= baseline - 1%", "two things", "1pt"),
+        ("speedup >= baseline", "compares with the baseline already", "plain limit"),
+        ("latency.p50 <= 1.02x basline", "cannot read the limit", "baseline"),
+        ("latency.p50 <= 0x baseline", "above 0", "1.02x"),
+        ("speedup >= 5x on any of", "after 'on'", "on any"),
+        ("speedup >= 5x on a b", "after 'on'", "on any"),
+        ("accuracy >= 1e999", "not a finite number", ""),
+        ("", "not a rule", ""),
+    ],
+)
+def test_what_is_wrong_is_told(text: str, what: str, hint: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_rule(text, "gate.rules")
+    problem = caught.value.problems[0]
+    assert problem.where == "gate.rules[0]"
+    assert what in problem.what
+    assert hint in problem.hint
+
+
+def test_all_problems_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_rules(["size <= 1MB", "sise <= 1MB", "accuracy"], "gate.rules")
+    assert [p.where for p in caught.value.problems] == ["gate.rules[1]", "gate.rules[2]"]
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "limit", "holds"),
+    [
+        (">=", 0.919, 0.929 - 0.01, True),  # 0.919 < 0.9190000000000001 in floats
+        (">", 0.919, 0.929 - 0.01, False),
+        ("<=", 1.0, 1.0, True),
+        ("<", 1.0, 1.0, False),
+        ("<", 0.5, 1.0, True),
+        ("<=", 1.1, 1.0, False),
+        ("==", 15e6, 15e6, True),
+        ("==", 15e6 + 1, 15e6, False),
+        (">=", float("nan"), 1.0, False),
+        ("<=", float("nan"), 1.0, False),
+        ("<=", 1.0, float("inf"), False),
+    ],
+)
+def test_holds(op: str, value: float, limit: float, holds: bool) -> None:
+    rule = parse_rule(f"parity {op} 1")
+    assert rule.holds(value, limit) is holds
