@@ -1,4 +1,4 @@
-"""An artifact: a sealed, immutable folder with `manifest.json`, or a model folder from outside described the same way."""
+"""An artifact: a sealed, immutable folder with `manifest.json`; or a folder from outside, described the same way."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_json
 from edgekit.errors import PlanError, Problem
+from edgekit.nn.families import family_of
+from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
 from edgekit.shapes import Cost, Shape, cost_of, next_shape, shape_of
 from edgekit.source import open_model
@@ -83,6 +86,7 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     model = open_model(recipe.model)
     task = _task(recipe, model, splits)
     model = _with_task(model, task)
+    recipe, left_out = without_inexpressible(recipe, model, task)
     problems = _step_problems(recipe, splits, model)
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
@@ -90,7 +94,7 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     problems += _disk_problems(steps, store, out)
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
-    return Plan(recipe, model, task, splits, tuple(steps), store, splits.notes)
+    return Plan(recipe, model, task, splits, tuple(steps), store, (*splits.notes, *left_out))
 
 
 def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:
@@ -112,7 +116,8 @@ def step_inputs(
 ) -> tuple[dict[str, str], tuple[SplitName, ...]]:
     """The digests of all that a step reads, and the names of the splits among it."""
     splits = tuple(name for name in STAGES[stage].reads if name in tables)
-    inputs = {"source": source, **{name: tables[name].digest for name in splits}}
+    inputs: dict[str, str] = {"source": source}
+    inputs.update({name: tables[name].digest for name in splits})
     if teacher:
         inputs["teacher"] = teacher
     return inputs, splits
@@ -167,9 +172,21 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
             problems.append(
                 Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
             )
+    problems += _length_problems(recipe, model)
     if "test" not in splits.tables:
         problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
     return problems
+
+
+def _length_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
+    """Texts longer than the model has positions for would crash at the first long one."""
+    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+    family = family_of(config["model_type"])
+    positions = int(config["max_position_embeddings"]) - family.position_offset
+    if recipe.task.max_length <= positions:
+        return []
+    what = f"texts of {recipe.task.max_length} tokens, but the model has {positions} positions"
+    return [Problem("task.max_length", what, f"use at most {positions}")]
 
 
 def _gives(step: ResolvedStep, source: str) -> str:

@@ -62,12 +62,17 @@ class Data(Frozen):
 
 
 class Step(Frozen):
-    """One stage of the chain, with the ids of its inputs."""
+    """One stage of the chain, with the ids of its inputs.
+
+    `optional`: an export, and what follows from it, is left out with a note where its format cannot express the
+    architecture of the recipe's model at all. What a step of the recipe itself rules out is still refused.
+    """
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
     stage: str
     source: str
     teacher: str = ""
+    optional: bool = False
     config: dict[str, JsonValue] = {}
 
 
@@ -95,6 +100,7 @@ class ResolvedStep(Frozen):
     stage: str
     source: str
     teacher: str
+    optional: bool
     config: Config
 
 
@@ -164,9 +170,8 @@ def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[st
         problems += more
         if config is not None:
             teacher = str(_fill(step.teacher, values))
-            resolved.append(
-                ResolvedStep(id=step.id, stage=step.stage, source=step.source, teacher=teacher, config=config)
-            )
+            inputs = {"source": step.source, "teacher": teacher, "optional": step.optional}
+            resolved.append(ResolvedStep(id=step.id, stage=step.stage, config=config, **inputs))
     task, more = _typed(TaskSpec, recipe.task, values, "task")
     problems += more
     data, more = _typed(Data, recipe.data, values, "data")
@@ -241,7 +246,8 @@ def _example(param: Param) -> Scalar:
     """A value of the right type, to check a recipe whose required params are not given."""
     if param.choices:
         return param.choices[0]
-    return {"str": "example", "int": 1, "float": 1.0, "bool": False}[param.type]
+    examples: dict[str, Scalar] = {"str": "example", "int": 1, "float": 1.0, "bool": False}
+    return examples[param.type]
 
 
 def _references(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
-"""What a plan expects of each step before it runs: the model's shape, and the bytes, memory and time that follow.
+"""What a plan expects of each step before it runs: the model's shape, and the bytes, memory and time it takes.
 
-Shapes are a config.json and its edits as values; sizes follow from them exactly, except after a low-rank step by energy,
-where the unfactorized size is the upper bound. Time is floating-point operations over this machine's measured rate.
+Shapes are a config.json and its edits as values; sizes follow from them exactly, except after a low-rank step by
+energy, where the unfactorized size is the upper bound. Time is operations over this
+machine's measured rate.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, Task
-from edgekit.data.table import Table
+from edgekit.data.table import SplitName, Table
 from edgekit.errors import Problem
 from edgekit.nn.families import family_of
 from edgekit.nn.load import Edits, read_edits
@@ -78,7 +79,7 @@ def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Sh
     return replace(shape, bytes=4 * parameters(shape, task)), []
 
 
-def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Mapping[str, Table]) -> Cost:
+def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Mapping[SplitName, Table]) -> Cost:
     """What a step should need. Training counts 6 operations per parameter and token, everything else 2."""
     weights = before.bytes // 4
     tokens = _tokens(tables, ("train", "unlabeled") if stage == "distill" else ("train",))
@@ -136,7 +137,8 @@ def _pruned(shape: Shape, config: Config) -> Shape:
     if less_heads < heads:
         update["heads"] = {str(layer): less_heads for layer in range(kept)}
     if less_ffn < ffn and uneven:
-        update["ffn"] = {str(layer): less_ffn for layer in range(kept)}
+        # one budget over all layers: which gets how much is not known yet, but they will differ
+        update["ffn"] = {str(layer): less_ffn + layer for layer in range(kept)}
     elif less_ffn < ffn:
         content[family.config_ffn] = less_ffn
     edits = Edits.model_validate({**shape.edits.model_dump(), **update}) if update else shape.edits
@@ -174,14 +176,14 @@ def _narrowing(config: Config) -> float:
     return WIDTH.get(method, 1.0) / (4 if method.startswith("int") else 2)
 
 
-def _tokens(tables: Mapping[str, Table], names: tuple[str, ...]) -> float:
+def _tokens(tables: Mapping[SplitName, Table], names: tuple[SplitName, ...]) -> float:
     texts = [text for name in names if name in tables for text in tables[name].all_texts()]
     return sum(len(text.split()) * TOKENS_PER_WORD + 2 for text in texts)
 
 
 @cache
 def _operations_per_second() -> float:
-    """Float32 operations per second that training reaches here: a matrix product's rate, and a third of it for overheads."""
+    """Float32 operations per second that training reaches here: a third of a plain matrix product's rate."""
     left = np.ones((512, 512), dtype=np.float32)
     best = 1e9
     for _ in range(5):

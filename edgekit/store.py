@@ -69,7 +69,7 @@ class Store:
         return (self.path(key) / "manifest.json").is_file()
 
     def get(self, key: str) -> Artifact | None:
-        """The sealed artifact, its files checked against their digests; a damaged one is set aside and None returned."""
+        """The sealed artifact, its files checked against their digests; a damaged one is removed and None returned."""
         if not self.has(key):
             return None
         try:
@@ -83,7 +83,7 @@ class Store:
         return None
 
     def find(self, prefix: str) -> Artifact:
-        """The artifact whose key starts with `prefix` (at least 4 characters). Raises StoreError for none or several."""
+        """The artifact whose key starts with `prefix` (4 characters or more). Raises StoreError unless there is one."""
         matches = [p for p in sorted((self.root / "artifacts").iterdir()) if p.name.startswith(prefix)]
         if len(prefix) < 4 or len(matches) != 1:
             raise StoreError(f"{len(matches)} artifacts start with {prefix!r}", hint="see: edgekit store ls")

@@ -1,10 +1,10 @@
-"""What a person watches: progress bars with the time that is left, and tables. All on stderr, so that stdout can be JSON."""
+"""What a person watches: progress with the time that is left, on stderr; and tables, on stdout."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TypeVar
 
 import click
@@ -32,7 +32,7 @@ class Live:
         self.start = time.monotonic()
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-        if total is None and hasattr(items, "__len__"):
+        if total is None and isinstance(items, Sized):
             total = len(items)
         if self.console.is_terminal:
             yield from self._drawn(items, label, total)

@@ -16,7 +16,7 @@ from edgekit.recipe import Param
 __all__ = ["common", "config_of", "config_options", "json_option", "param_options", "store_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-PLAIN = {int: click.INT, float: click.FLOAT, str: click.STRING}
+PLAIN: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
 
 def store_option(function: F) -> F:

@@ -103,4 +103,4 @@ def command() -> None:
 
 assert isinstance(command, RecipeGroup)
 command.callback_of = _plan
-command.extra = _options
+command.finish = _options

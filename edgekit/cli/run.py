@@ -27,7 +27,7 @@ class RecipeGroup(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.callback_of: Callback | None = None
-        self.extra: Callable[[click.Command], click.Command] | None = None
+        self.finish: Callable[[click.Command], click.Command] | None = None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return names()
@@ -50,8 +50,8 @@ class RecipeGroup(click.Group):
             help=_help(recipe, path),
             short_help=recipe.description,
         )
-        assert self.extra is not None
-        return self.extra(made)
+        assert self.finish is not None
+        return self.finish(made)
 
 
 def _help(recipe: Recipe, path: Path) -> str:
@@ -130,4 +130,4 @@ def command() -> None:
 
 assert isinstance(command, RecipeGroup)
 command.callback_of = _run
-command.extra = run_options
+command.finish = run_options

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import ValidationError
@@ -12,11 +13,15 @@ from edgekit.cli.options import common, config_of, config_options
 from edgekit.errors import Problem, UsageError
 from edgekit.stages import STAGES, Stage
 
+if TYPE_CHECKING:
+    from edgekit.artifact import Task
+    from edgekit.data.table import SplitName, Table
+
 __all__ = ["command"]
 
 EXAMPLES = {
     "finetune": "edgekit finetune ./bert tuned --train train.csv --validation val.csv --label-column intent",
-    "distill": "edgekit distill small student --teacher tuned --train train.csv --validation val.csv --label-column intent",
+    "distill": "edgekit distill small student --teacher tuned --train train.csv --validation val.csv",
     "student": "edgekit student tuned small --layers 3 --hidden 192 --heads 6 --ffn 768",
     "prune": "edgekit prune tuned small --keep-layers 3 --ffn 0.5 --vocabulary --train train.csv",
     "factorize": "edgekit factorize tuned thin --method whitened --rank-by budget --budget 0.5 --train train.csv",
@@ -110,7 +115,7 @@ def _call(stage: Stage, values: dict[str, Any]) -> None:
     click.echo(f"{values['out']}")
 
 
-def _data(stage: Stage, values: dict[str, Any]) -> tuple[dict[Any, Any], Any]:
+def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Table], Task | None]:
     from edgekit.artifact import Task
     from edgekit.data.load import Columns
     from edgekit.data.splits import load_splits

@@ -72,7 +72,7 @@ def verify(store: Path | None, as_json: bool) -> None:
     result: dict[str, list[str]] = _open(store).verify()
     bad = {key: problems for key, problems in result.items() if problems}
     if as_json:
-        print_json({"artifacts": len(result), "damaged": {**bad}})
+        print_json({"artifacts": len(result), "damaged": {key: [*problems] for key, problems in bad.items()}})
     else:
         for key, problems in bad.items():
             click.echo(f"{key[:12]}: {'; '.join(problems)}")

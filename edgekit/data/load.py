@@ -29,7 +29,7 @@ class Columns(Frozen):
 
 
 def load_table(source: str, columns: Columns, *, split: str = "train", rows: int = 0) -> Table:
-    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet), shipped data (`package:FILE`), or `hub:OWNER/NAME[:CONFIG]`.
+    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet), shipped data (`package:FILE`), `hub:OWNER/NAME[:CONFIG]`.
 
     `split` picks the hub data set's split; `rows` > 0 keeps the first so many. Raises DataError for a missing file or
     column, wrong encoding, an empty file, or broken rows (each with its number, counted from 1 after the header).
@@ -103,7 +103,8 @@ def _read_csv(path: Path, text: str, tabs: bool) -> tuple[list[str], list[Row]]:
         if row and len(row) != len(header)
     ]
     _raise_broken(path, broken)
-    return header, [dict(zip(header, row, strict=True)) for row in rows if row]
+    records: list[Row] = [dict(zip(header, row, strict=True)) for row in rows if row]
+    return header, records
 
 
 def _read_jsonl(path: Path, text: str) -> tuple[list[str], list[Row]]:
@@ -150,7 +151,7 @@ def _read_hub(name: str, split: str) -> tuple[list[str], list[Row]]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"hub data set {name!r}, split {split!r}: {reason}") from None
     names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
-    records = [{c: names[c][v] if c in names and v >= 0 else v for c, v in row.items()} for row in data]
+    records: list[Row] = [{c: names[c][v] if c in names and v >= 0 else v for c, v in r.items()} for r in data]
     return list(data.column_names), records
 
 

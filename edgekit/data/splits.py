@@ -80,6 +80,7 @@ def _check_labels(tables: Mapping[SplitName, Table]) -> None:
             shown = ", ".join(repr(label) for label in unknown[:5])
             rows = sum(label in set(unknown) for label in table.labels or ())
             raise DataError(
-                f"{table.name} ({name}): {len(unknown)} label(s) that the training data do not have: {shown} ({rows} rows)",
+                f"{table.name} ({name}): {len(unknown)} label(s) that the training data do not have: {shown} "
+                f"({rows} rows)",
                 hint="a label that was never trained cannot be predicted: add training examples, or drop those rows",
             )

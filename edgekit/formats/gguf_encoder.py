@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import closing
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,8 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Frozen, Task
 from edgekit.errors import MissingExtraError, ModelError, Problem, StageError
-from edgekit.formats.gguf_tokenizer import read_spec, read_vocabulary, tokenizer_problems, write_vocabulary
+from edgekit.formats.gguf_check import read_spec, tokenizer_problems
+from edgekit.formats.gguf_tokenizer import read_vocabulary, write_vocabulary
 from edgekit.formats.gguf_weights import Source, Weights, open_weights, tensor_plan
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
@@ -68,12 +70,9 @@ def obstacles_of(config: Config, edits: Edits, task: Task) -> list[Problem]:
     """
     kind = str(config.get("model_type"))
     if kind not in HEADS:
-        head = WRONG_HEADS.get(kind)
-        what = (
-            f"{kind}'s head uses {head}, where llama.cpp computes tanh"
-            if head
-            else f"llama.cpp has no {kind} classifier"
-        )
+        what = f"llama.cpp has no {kind} classifier"
+        if kind in WRONG_HEADS:
+            what += f": this head uses {WRONG_HEADS[kind]}, where llama.cpp computes tanh"
         return [Problem("config.json", what, TO_ONNX)]
     found = [*_shape_problems(config, edits, family_of(kind)), *_graph_problems(config)]
     if task.segments:
@@ -180,10 +179,15 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
     ffn = edits.ffn.get(0, _number(config, family.config_ffn))
     _describe(writer, config, task, {"layers": layers, "ffn": ffn}, file_type)
     write_vocabulary(writer, vocabulary)
-    with open_weights(folder) as weights:
+    with closing(writer), open_weights(folder) as weights:
         counts = _write_tensors(writer, plan, weights, file_type)
+    notes = []
+    if weights.merged:
+        cost = weights.merged_parameters
+        notes.append(f"{len(weights.merged)} low-rank layers multiplied out again: {cost:,} more parameters")
     cut = _positions(config) - task.max_length
-    notes = (f"{cut} position embeddings beyond the task's {task.max_length} tokens left out",) if cut else ()
+    if cut:
+        notes.append(f"{cut} position embeddings beyond the task's {task.max_length} tokens left out")
     return GgufFacts(
         file_type=file_type,
         tensors=counts,
@@ -234,5 +238,4 @@ def _write_tensors(writer: GGUFWriter, plan: dict[str, Source], weights: Weights
         if not np.isfinite(data).all():
             raise StageError(f"{name} has values that {file_type} cannot hold", hint="write f32, or check the training")
         writer.write_tensor_data(data)
-    writer.close()
     return dict(Counter("F16" if dtype is np.float16 else "F32" for dtype in dtypes.values()))

@@ -27,7 +27,7 @@ ATTENTION = "edgekit_ort"
 def write_onnx(model: PreTrainedModel, task: Task, out_file: Path) -> None:
     """Export to `out_file`; inputs int64 (batch, length), output `logits` (batch, labels) float32.
 
-    `token_type_ids` is an input only where the task tells segments apart; otherwise the zeros are folded into the graph.
+    `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
     Source: torch.onnx.export(dynamo=True), torch.onnx.ops.symbolic.
     """
     import torch

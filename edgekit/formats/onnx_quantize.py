@@ -1,7 +1,7 @@
 """Quantizing an ONNX file with operators that stock ONNX Runtime executes.
 
-Matrix products by ONNX Runtime's own quantizers; embedding tables by a rewrite of ours, since theirs takes one scale for a
-whole table, which costs accuracy: here every row (int8) or every block of a row (int4) has its own.
+Matrix products by ONNX Runtime's own quantizers; embedding tables by a rewrite of ours, since theirs takes one scale
+for a whole table, which costs accuracy: here every row (int8) or every block of a row (int4) has its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,12 +22,28 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["Calibration", "Method", "embedding_tables", "matrix_products", "quantize_onnx"]
+__all__ = ["OPERATORS", "Calibration", "Method", "Product", "embedding_tables", "matrix_products", "quantize_onnx"]
 
 Method = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 Calibration = Literal["minmax", "entropy", "percentile"]
 EMBEDDING_BITS = Literal[0, 4, 8]
+# Gemm is what the pooler and the head are: two small matrices that run once per text, not once per token. ONNX
+# Runtime's weight-only quantizer does not take it, and its static one fails on the bias of a Gemm behind a slice.
+OPERATORS: dict[Method, tuple[str, ...]] = {
+    "int8-dynamic": ("MatMul", "Gemm"),
+    "int8-static": ("MatMul",),
+    "int8-weight-only": ("MatMul",),
+    "int4-weight-only": ("MatMul",),
+}
 BLOCK = 32
+
+
+class Product(NamedTuple):
+    """A matrix product with a constant weight: names of its node and weight, and the operator."""
+
+    node: str
+    weight: str
+    operator: str
 
 
 def quantize_onnx(
@@ -48,8 +64,8 @@ def quantize_onnx(
     Source: onnxruntime.quantization (dynamic: weights symmetric int8, activations uint8 per tensor at run time).
     """
     products = matrix_products(source)
-    skipped = [name for name, weight in products if any(text in name or text in weight for text in exclude)]
-    chosen = [name for name, _ in products if name not in skipped]
+    skipped = [p.node for p in products if any(text in p.node or text in p.weight for text in exclude)]
+    chosen = [p.node for p in products if p.node not in skipped and p.operator in OPERATORS[method]]
     tables = [] if embedding_bits == 0 else [t for t in embedding_tables(source) if not any(x in t for x in exclude)]
     if not chosen and not tables:
         raise StageError(
@@ -70,14 +86,14 @@ def quantize_onnx(
     return [*chosen, *tables]
 
 
-def matrix_products(file: Path) -> list[tuple[str, str]]:
-    """(node name, weight name) of every MatMul or Gemm with a constant weight."""
+def matrix_products(file: Path) -> list[Product]:
+    """Every MatMul or Gemm with a constant weight."""
     import onnx
 
     graph = onnx.load(str(file)).graph
     constants = {tensor.name for tensor in graph.initializer}
     return [
-        (node.name, node.input[1])
+        Product(node.name, node.input[1], node.op_type)
         for node in graph.node
         if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants
     ]
@@ -142,7 +158,7 @@ def _static(
         str(out),
         Reader(),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["MatMul", "Gemm"],
+        op_types_to_quantize=["MatMul"],
         nodes_to_quantize=nodes,
         per_channel=per_channel,
         activation_type=QuantType.QUInt8,
@@ -238,7 +254,7 @@ def _take_initializer(model: onnx.ModelProto, name: str) -> np.ndarray[Any, np.d
     from onnx import numpy_helper
 
     tensor = next(t for t in model.graph.initializer if t.name == name)
-    array = numpy_helper.to_array(tensor).astype(np.float32)
+    array: np.ndarray[Any, np.dtype[np.float32]] = numpy_helper.to_array(tensor).astype(np.float32)
     model.graph.initializer.remove(tensor)
     return array
 

@@ -17,8 +17,8 @@ NEEDS = {"onnx": "onnxruntime tokenizers numpy", "gguf": "llama-cpp-python numpy
 
 README = """# A text classifier as one {format} file
 
-{count} labels, inputs up to {max_length} tokens{pair}. Made by edgekit; `manifest.json` says from what, by which steps, and
-with which digests. The figures of this file (latency, accuracy, size) stand in the report of the run that made it.
+{count} labels, inputs up to {max_length} tokens{pair}. Made by edgekit; `manifest.json` says from what, by which
+steps, and with which digests. Its figures (latency, accuracy, size) stand in the report of the run that made it.
 
     pip install {needs}
     python classify.py {example}

@@ -1,7 +1,7 @@
 """Where each architecture keeps its heads, FFN, norms and embeddings: data, not classes.
 
-A new encoder family is one `Family` and one line in `FAMILIES`. Paths are dotted attribute names; those of a layer start at
-the layer, the others at the backbone (`model.<backbone>`).
+A new encoder family is one `Family` and one line in `FAMILIES`. Paths are dotted attribute names; those of a layer
+start at the layer, the others at the backbone (`model.<backbone>`).
 """
 
 from __future__ import annotations

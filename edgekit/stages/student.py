@@ -40,8 +40,8 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     """Build the student as a plain Transformers folder of the source's architecture.
 
     With `init="source"` the word and position embeddings are projected to the new width by the same truncated SVD (the
-    best linear map in least squares), layers are taken evenly spaced, and each matrix keeps its leading rows and columns
-    where only the number of heads or neurons shrinks. Raises StageError for a shape that is no smaller or cannot be.
+    best linear map in least squares), layers are taken evenly spaced, and each matrix keeps its leading rows and
+    columns where only heads or neurons get fewer. Raises StageError for a shape that is no smaller or cannot be.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -133,18 +133,20 @@ def _basis(words: torch.Tensor, fresh: PreTrainedModel, hidden_key: str) -> torc
     if width == words.shape[1]:
         return None
     _, _, right = torch.linalg.svd(words.float().T @ words.float())
-    return right[:width].T.contiguous()
+    basis: torch.Tensor = right[:width].T.contiguous()
+    return basis
 
 
 def _fit(old: torch.Tensor, new: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor | None:
-    """The old tensor in the new shape: as it is, projected onto the new width, or cut; None where nothing is sensible."""
+    """The old tensor in the new shape: as it is, projected to the new width, or cut; None where neither makes sense."""
     if old.shape == new.shape:
         return old
     if basis is None:
         cut = tuple(slice(0, size) for size in new.shape)
         return old[cut] if all(a <= b for a, b in zip(new.shape, old.shape, strict=True)) else None
     if old.dim() == 2 and old.shape[1] == basis.shape[0] and new.shape == (old.shape[0], basis.shape[1]):
-        return old @ basis  # an embedding table
+        projected: torch.Tensor = old @ basis  # an embedding table
+        return projected
     return None
 
 

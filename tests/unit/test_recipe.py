@@ -154,7 +154,9 @@ def test_the_schema_accepts_what_the_loader_accepts(name: str) -> None:
     jsonschema.validate(yaml.safe_load(find_recipe(name).read_text()), schema)
 
 
-@pytest.mark.parametrize(("old", "new"), [(old, new) for old, new, _ in MISTAKES if "key" in str(_) or "valid" in str(_)])
+@pytest.mark.parametrize(
+    ("old", "new"), [(old, new) for old, new, _ in MISTAKES if "key" in str(_) or "valid" in str(_)]
+)
 def test_the_schema_refuses_unknown_keys_and_wrong_types(old: str, new: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(SOUND.replace(old, new, 1)), recipe_schema())

@@ -14,7 +14,7 @@ WORDS = {"[PAD]": 0, "[UNK]": 1, "on": 2, "off": 3, "dim": 4, "please": 5}
 
 
 def write_model(path: Path, table: np.ndarray, head: np.ndarray, *, types: bool = False, extra: int = 0) -> None:
-    """logits = sum over tokens of table[id] (+ 0.5 per token of type 1) times head; `extra` idle products of 256 x 256."""
+    """logits = sum over tokens of table[id] (+ 0.5 per token of type 1) times head; `extra`: idle products."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -43,7 +43,10 @@ def write_model(path: Path, table: np.ndarray, head: np.ndarray, *, types: bool 
         ]
         last = "typed"
     if extra:
-        constants += [constant("square", np.zeros((256, 256), np.float32)), constant("wide", np.zeros((3, 256), np.float32))]
+        constants += [
+            constant("square", np.zeros((256, 256), np.float32)),
+            constant("wide", np.zeros((3, 256), np.float32)),
+        ]
         constants.append(constant("narrow", np.zeros((256, 3), np.float32)))
         nodes.append(helper.make_node("MatMul", [last, "wide"], ["x0"]))
         for at in range(extra):

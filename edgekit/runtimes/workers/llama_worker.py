@@ -32,9 +32,9 @@ except ImportError as error:  # told in RESULT.json
 else:
     missing = ""
 
-ERROR = 3  # ggml_log_level
+ERROR = 4  # ggml_log_level
 MAX_SEQUENCES = 64  # per batch; llama.cpp's own limit is higher, but the attention mask grows with the square
-FLASH_OFF = 0  # llama_flash_attn_type: fused attention took 5 to 15% longer on texts of 12 to 16 tokens
+FLASH_OFF = 0  # llama_flash_attn_type: fused attention took 9 to 17% longer on texts of 12 to 16 tokens
 complaints: list[str] = []  # what llama.cpp logged as an error
 
 

@@ -77,7 +77,7 @@ def test_many_broken_rows_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told() -> None:
-    with pytest.raises(DataError, match="no such file: nowhere.csv"):
+    with pytest.raises(DataError, match=r"no such file: nowhere\.csv"):
         load_table("nowhere.csv", LABELLED)
 
 

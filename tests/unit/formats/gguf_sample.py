@@ -89,6 +89,7 @@ def gguf_logits(gguf: Path, task: Task, rows: list[list[int]]) -> NDArray[np.flo
 def torch_logits(folder: Path, rows: list[list[int]]) -> NDArray[np.float32]:
     import torch
 
+    torch.set_num_threads(1)
     model = load_classifier(folder)
     with torch.inference_mode():
         return np.stack([model(torch.tensor([ids])).logits[0].numpy() for ids in rows])

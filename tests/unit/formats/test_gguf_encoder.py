@@ -106,6 +106,7 @@ def test_low_rank_layers_are_multiplied_out(tiny: Tiny, tmp_path: Path) -> None:
     assert obstacles(folder, TASK) == []
     facts = write_gguf(folder, TASK, out, "f32")
     assert set(facts.merged) == set(paths)
+    assert facts.notes[0].startswith("2 low-rank layers multiplied out again")
     vocabulary = json.loads((folder / "config.json").read_text())["vocab_size"]
     assert facts.merged_parameters == (32 * 64 - 4 * (32 + 64)) + (vocabulary * 32 - 4 * (vocabulary + 32))
     ids = hf_ids(folder, TASK, table())
@@ -113,13 +114,15 @@ def test_low_rank_layers_are_multiplied_out(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_pruned_ffn_and_a_pruned_vocabulary(tiny: Tiny, tmp_path: Path) -> None:
-    from edgekit.nn.surgery import keep_neurons, settle
+    import torch
+
+    from edgekit.nn.surgery import resize_ffn, settle
     from edgekit.nn.vocabulary import load_spec, prune_embedding, tokens_of, write_tokenizer
 
     source, folder, out = tiny("bert"), tmp_path / "pruned", tmp_path / "model.gguf"
     model = load_classifier(source)
     for layer in range(2):
-        keep_neurons(model, layer, list(range(0, 64, 2)))
+        resize_ffn(model, layer, torch.arange(0, 64, 2))
     spec = load_spec(source)
     kept = [i for i in sorted(tokens_of(spec).values()) if i < 5 or i % 3]
     prune_embedding(model, kept)
@@ -211,6 +214,7 @@ def test_the_same_model_gives_the_same_bytes(tiny: Tiny, tmp_path: Path) -> None
 
 
 def test_the_planner_pays_for_no_heavy_import() -> None:
-    code = "import sys, edgekit.formats.gguf_encoder; print([m for m in ('torch', 'gguf', 'llama_cpp') if m in sys.modules])"
+    heavy = "[m for m in ('torch', 'gguf', 'llama_cpp') if m in sys.modules]"
+    code = f"import sys, edgekit.formats.gguf_encoder; print({heavy})"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

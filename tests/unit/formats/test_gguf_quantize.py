@@ -49,7 +49,7 @@ def test_eight_bits_stay_close_and_four_do_not_stay_as_close(source: Path, folde
     for file_type in ("q8_0", "q4_0"):
         quantize_gguf(source, tmp_path / f"{file_type}.gguf", file_type, embedding_type=file_type, threads=1)
         errors[file_type] = np.abs(gguf_logits(tmp_path / f"{file_type}.gguf", TASK, ids) - expected).mean()
-    assert errors["q8_0"] < 0.02 < errors["q4_0"]
+    assert 4 * errors["q8_0"] < errors["q4_0"]
 
 
 def test_rows_that_do_not_fit_fall_back_and_it_is_told(source: Path, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_kept_tensors_stay_half_precision(source: Path, tmp_path: Path) -> None:
     assert {name for name, kind in types.items() if kind == "F16"} == kept
     assert types["blk.1.ffn_up.weight"] == "Q4_0"
     assert any("'typo'" in note for note in facts.notes)
-    assert any(note.startswith("kept as F16: cls.weight") for note in facts.notes)
+    assert any(note.startswith("kept as F16: ") and "cls.output.weight" in note for note in facts.notes)
 
 
 @pytest.mark.parametrize(("keep", "wanted", "found"), [((), "q5_0", "Q5_0"), (("token_embd",), "q5_0", "F16")])

@@ -19,11 +19,14 @@ from gguf_sample import SENTENCES, classifier, gguf_ids, hf_ids, labels, table
 
 from edgekit.artifact import Task
 from edgekit.errors import ModelError
+from edgekit.formats.gguf_check import read_spec, template, tokenizer_problems
 from edgekit.formats.gguf_encoder import obstacles, write_gguf
-from edgekit.formats.gguf_tokenizer import read_spec, read_vocabulary, template, tokenizer_problems
+from edgekit.formats.gguf_tokenizer import read_vocabulary
 
 TASK = Task(labels=labels(3), max_length=32)
-LATIN = st.text(st.characters(min_codepoint=1, max_codepoint=0x24F), max_size=60)
+# llama.cpp takes these control characters for spaces, where Transformers drops them
+CONTROL = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
+LATIN = st.text(st.characters(min_codepoint=1, max_codepoint=0x24F, exclude_characters=CONTROL), max_size=60)
 IDENTITY = struct.pack("<I", 1024) + bytes(1024) + b"\0"  # SentencePiece's compiled character map that changes nothing
 Tiny = Callable[..., Path]
 Spec = dict[str, Any]
@@ -69,7 +72,8 @@ def test_case_and_accents_as_the_normalizer_says(
     folder, out = tiny("bert"), tmp_path / "model.gguf"
     change(folder, lambda spec: spec["normalizer"].update(lowercase=lowercase, strip_accents=strip))
     write_gguf(folder, TASK, out, "f16")
-    assert gguf_ids(out, TASK, table()) == hf_ids(folder, TASK, table())
+    data = table(tuple(text for text in SENTENCES if "İ" not in text))  # two characters in lower case; one in llama.cpp
+    assert gguf_ids(out, TASK, data) == hf_ids(folder, TASK, data)
 
 
 def test_a_space_goes_before_the_text_where_the_bpe_wants_it(tiny: Tiny, tmp_path: Path) -> None:

@@ -130,14 +130,16 @@ def test_a_pooled_budget_goes_where_it_matters() -> None:
     assert [len(k) for k in choose(scores, 0.5, 2, pooled=False)] == [4, 4]
 
 
-def test_moments_leave_padding_out(tiny: Callable[..., Path]) -> None:
-    folder = tiny("bert")
-    model = load_classifier(folder)
-    path = part_path(model, 1, "ffn_down")
-    one, many = (input_moments(model, [path], calibration(folder, batch_size=n))[path] for n in (1, 20))
-    assert one.count == many.count == sum(map(len, calibration(folder).encoded.ids))
+@pytest.mark.parametrize("name", ["query", "ffn_down"])
+def test_moments_leave_padding_out(any_family: Path, name: str) -> None:
+    model = load_classifier(any_family)
+    path = part_path(model, 1, name)
+    one, many = (input_moments(model, [path], calibration(any_family, batch_size=n))[path] for n in (1, 20))
     torch.testing.assert_close(one.second, many.second, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(one.mean, many.mean, rtol=1e-3, atol=1e-5)
+    assert one.weight == pytest.approx(many.weight, rel=1e-4)
+    if name == "query":
+        assert one.weight == sum(map(len, calibration(any_family).encoded.ids))
 
 
 def test_groups_keep_to_the_room(tiny: Callable[..., Path]) -> None:
@@ -156,17 +158,21 @@ def test_repair_lowers_the_error_and_tells_it_right(any_family: Path, rank: int)
         set_low_rank(model, path, rank)
     data = calibration(any_family)
     reader = model.get_submodule(path)
-    with taps(model, [path]) as seen:
-        x = torch.cat([seen[path][0][mask] for mask in run(model, data, None, "")])
+    norm = part_path(model, 0, "ffn_norm")
+    with taps(model, [path, norm]) as seen:
+        found = [(seen[path][0][mask], seen[norm][0][mask]) for mask in run(model, data, None, "")]
+    x = torch.cat([inputs for inputs, _ in found])
+    weight = 1 / torch.cat([state for _, state in found]).var(-1, keepdim=True)  # what the norm divides by
     keep = torch.arange(0, 64, 2)
     with torch.no_grad():
         dense = reader(x)
         cut = torch.zeros_like(x)
         cut[:, keep] = x[:, keep]
-        variance = (dense - dense.mean(0)).square().sum()
-        wanted = (dense - reader(cut)).square().sum() / variance
+        mean = (weight * dense).sum(0) / weight.sum()
+        variance = (weight * (dense - mean).square()).sum()
+        wanted = (weight * (dense - reader(cut)).square()).sum() / variance
         ((before, after),) = narrow(model, {"ffn": {0: keep}}, data)
-        repaired = (dense - reader(x[:, keep])).square().sum() / variance
+        repaired = (weight * (dense - reader(x[:, keep])).square()).sum() / variance
     assert before == pytest.approx(float(wanted), rel=1e-3)
     assert after == pytest.approx(float(repaired), rel=1e-2, abs=1e-6)
     assert after < 0.9 * before

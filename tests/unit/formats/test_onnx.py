@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgekit.artifact import Task
+from edgekit.errors import StageError
+from edgekit.formats.onnx_encoder import operators, write_onnx
+from edgekit.formats.onnx_quantize import OPERATORS, Method, embedding_tables, matrix_products, quantize_onnx
+from edgekit.nn.load import load_classifier
+
+TASK = Task(labels=("a", "b", "c"), max_length=32)
+Feed = dict[str, NDArray[np.int64]]
+
+
+def feed(batch: int, length: int, padded: int = 0, segments: bool = False) -> Feed:
+    ids = np.random.default_rng(batch * 100 + length).integers(6, 40, (batch, length))
+    mask = np.ones_like(ids)
+    if padded:
+        mask[-1, -padded:] = 0
+        ids[-1, -padded:] = 0
+    found = {"input_ids": ids, "attention_mask": mask}
+    if segments:
+        found["token_type_ids"] = np.repeat([[0] * (length // 2) + [1] * (length - length // 2)], batch, axis=0)
+    return found
+
+
+def run(file: Path, inputs: Feed) -> NDArray[np.float32]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == list(inputs)
+    return np.asarray(session.run(["logits"], inputs)[0])
+
+
+def torch_logits(folder: Path, inputs: Feed) -> NDArray[np.float32]:
+    import torch
+
+    model = load_classifier(folder)
+    with torch.no_grad():
+        logits = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}).logits
+    return np.asarray(logits.numpy())
+
+
+@pytest.fixture
+def bert(tiny: Callable[..., Path], tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    folder = tiny("bert")
+    write_onnx(load_classifier(folder), TASK, tmp_path / "model.onnx")
+    yield folder, tmp_path / "model.onnx"
+
+
+def test_every_family_agrees_with_torch_at_other_shapes(any_family: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    write_onnx(load_classifier(any_family), TASK, file)
+    assert operators(file)["MultiHeadAttention"] == 2
+    for batch, length, padded in ((1, 5, 0), (3, 11, 4), (2, 30, 29)):
+        inputs = feed(batch, length, padded)
+        assert np.abs(run(file, inputs) - torch_logits(any_family, inputs)).max() < 1e-4
+
+
+def test_segments_are_an_input_only_where_the_task_has_them(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tiny("bert")
+    write_onnx(load_classifier(folder), TASK.model_copy(update={"segments": True}), tmp_path / "model.onnx")
+    inputs = feed(2, 8, segments=True)
+    assert np.abs(run(tmp_path / "model.onnx", inputs) - torch_logits(folder, inputs)).max() < 1e-4
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("method", ["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"])
+def test_quantized_files_run_and_stay_close(bert: tuple[Path, Path], tmp_path: Path, method: Method, bits: int) -> None:
+    _, file = bert
+    out = tmp_path / "quantized.onnx"
+    feeds = [feed(1, 12), feed(1, 20)]
+    touched = quantize_onnx(file, out, method, embedding_bits=bits, feeds=feeds)  # type: ignore[arg-type]
+    products = [product for product in matrix_products(file) if product.operator in OPERATORS[method]]
+    assert len(products) >= 12
+    assert len(touched) == len(products) + len(embedding_tables(file))
+    inputs = feed(1, 12)
+    exact, found = run(file, inputs), run(out, inputs)
+    correlation = np.corrcoef(exact.ravel(), found.ravel())[0, 1]
+    assert np.abs(exact - found).max() > 0  # it must have been changed
+    assert correlation > (0.99 if method.startswith("int8") and bits == 8 else 0.9)
+    assert out.stat().st_size < file.stat().st_size
+
+
+def test_excluded_layers_stay_as_they_are(bert: tuple[Path, Path], tmp_path: Path) -> None:
+    _, file = bert
+    names = [product.node for product in matrix_products(file)]
+    touched = quantize_onnx(file, tmp_path / "q.onnx", "int8-dynamic", exclude=[names[0]], embedding_bits=0)
+    assert names[0] not in touched
+    assert not set(touched) & set(embedding_tables(file))
+    with pytest.raises(StageError, match="nothing left to quantize"):
+        quantize_onnx(file, tmp_path / "q.onnx", "int8-dynamic", exclude=names, embedding_bits=0)
+
+
+def test_int8_rows_are_off_by_at_most_half_a_step(bert: tuple[Path, Path], tmp_path: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    _, file = bert
+    table = embedding_tables(file)[0]
+    quantize_onnx(file, tmp_path / "q.onnx", "int8-dynamic")
+    before = {t.name: t for t in onnx.load(str(file)).graph.initializer}
+    after = {t.name: t for t in onnx.load(str(tmp_path / "q.onnx")).graph.initializer}
+    weights = numpy_helper.to_array(before[table])
+    scale = numpy_helper.to_array(after[f"{table}.scale"])
+    rows = numpy_helper.to_array(after[f"{table}.int8"]).astype(np.float32)
+    assert np.all(np.abs(rows * scale - weights) <= scale / 2 * 1.001)
+    assert table not in after
