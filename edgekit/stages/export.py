@@ -139,8 +139,10 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
     return []
 
 
-def _compare(source: Artifact, task: Task, config: Export, out: Path, context: Context) -> tuple[float, int, float]:
-    """(max |difference| of logits, rows, share of rows with the same label)."""
+def _run_both(
+    source: Artifact, task: Task, config: Export, out: Path, context: Context
+) -> tuple[Predictions, Predictions]:
+    """Predictions of torch and of the exported file, on real inputs."""
     from edgekit.evaluate import predict, predict_torch
 
     table = _check_table(context, config.check_rows)
