@@ -98,11 +98,12 @@ alarm counts as `alarm_set`. Where a speaker corrects herself, the last word hol
 
 The three splits have different lists of templates, so a test sentence is always phrased in a way that no
 train sentence is. Validation sentences come to about 70 % from templates of their own, and for the rest
-from train templates with other words in them. In validation and test, about 40 % of the values (rooms,
+from train templates with other words in them. In validation and test, up to 40 % of the values (rooms,
 songs, things to buy, times ...) and of the phrases put around a sentence ("be a dear and ...") never occur
 in train. A bare request (before phrases and noise are added) never occurs in two splits. So the test
-measures how well a model copes with new phrasings, and a validation score is a little too good as an
-estimate of it.
+measures how well a model copes with new phrasings. The validation set is the harder one of the two: its own
+templates hold fewer plain requests (its score is below). Use it to compare settings, not to predict the
+test score.
 
 ## Noise
 
@@ -145,7 +146,16 @@ This rewrites the CSV files and this card, byte for byte. The templates are in
 `benchmarks/home_intents_grammar.toml`.
 """)
 DIFFICULTY = """\
-@@DIFF@@"""
+all-MiniLM-L6-v2, fine-tuned in full for 5 epochs (AdamW, learning rate 1e-4 with 10 % warm-up and linear
+decay, batches of 32, one run), got 91.8 % of the test sentences and 86.3 % of the validation sentences right.
+Most of its errors are between opposites and near misses: `blinds_open` and `blinds_close` (21 of its 82
+errors), `volume_up` and `volume_down` (10), `lights_on` and `lights_off` (9), `vacuum_start` and
+`vacuum_dock` (7), `door_lock` and `door_status` (6), `alarm_cancel` and `alarm_set` (3). The spread over
+seeds was not measured.
+
+The templates were adjusted with an eye on this very score until it lay between 91 % and 96 %: templates
+were added to train, some were moved there from test, and plain requests were added to test. The score is
+thus a chosen level of difficulty, not a finding."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def without_inexpressible(recipe: Resolved, model: Artifact, task: Task) -> tupl
     changes = {
         "steps": tuple(step for step in recipe.steps if step.id not in gone),
         "exports": tuple(name for name in recipe.exports if name not in gone),
-        "rules": tuple(rule for rule in map(lambda r: _narrowed(r, gone), recipe.rules) if rule is not None),
+        "rules": tuple(left for rule in recipe.rules if (left := _narrowed(rule, gone)) is not None),
     }
     return recipe.model_copy(update=changes), _notes(recipe.steps, gone)
 

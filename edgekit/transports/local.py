@@ -105,6 +105,7 @@ def _environment(job: Job) -> dict[str, str]:
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     env.update(dict.fromkeys(pools, threads))
     env["TOKENIZERS_PARALLELISM"] = "false"
+    env.pop("OMP_WAIT_POLICY", None)  # training here waits passively; a device's runtime would not
     if job.package:
         env["PYTHONPATH"] = os.pathsep.join(p for p in (str(PACKAGE_ROOT), env.get("PYTHONPATH", "")) if p)
     return env

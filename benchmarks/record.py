@@ -1,0 +1,73 @@
+"""How a benchmark's figures are kept: one JSON object a line, appended with the machine and the commit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgekit.artifact import Frozen
+from edgekit.machine import describe
+
+__all__ = ["Figure", "arguments", "data_folder", "keep"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Figure(Frozen):
+    """One figure. Rates are fractions; `speedup` and `size_ratio` are theirs / ours."""
+
+    figure: str
+    value: float
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    against: str = ""
+    n: int = 1
+    conditions: str = ""
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="smaller, to see that it runs; nothing is kept")
+    parser.add_argument("--json", action="store_true", help="figures as JSON lines on stdout")
+    return parser.parse_args()
+
+
+def data_folder() -> Path | None:
+    """The shared data sets beside the checkout; None where they are not."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "sets"
+    return folder if folder.is_dir() else None
+
+
+def keep(name: str, figures: Sequence[Figure], options: argparse.Namespace) -> None:
+    """Print the figures, and append them to results/NAME.jsonl unless --quick."""
+    machine = describe()
+    stamp = {"machine": f"{machine.cpu}, {machine.cores} cores", "commit": _commit(), "when": _now()}
+    for figure in figures:
+        line = json.dumps(figure.model_dump())
+        interval = (
+            f" [{figure.low:.4g}, {figure.high:.4g}]" if figure.low is not None and figure.high is not None else ""
+        )
+        print(
+            line if options.json else f"{figure.figure}: {figure.value:.4g}{interval} {figure.unit} {figure.conditions}"
+        )
+    if options.quick:
+        return
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        for figure in figures:
+            file.write(json.dumps({**figure.model_dump(), **stamp}) + "\n")
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
