@@ -1,8 +1,8 @@
 """`python -m benchmarks.encoder [--quick] [--json]`: the whole chain on the demo's data and on Banking77.
 
 Prints and keeps, for each data set: the teacher's accuracy, the best deployable's speed-up and size ratio against
-optimized ONNX Runtime fp32 of the teacher (interleaved in one run), its accuracy lost, how far the two formats are apart at
-equal precision, and the largest difference of each export from torch; and for the demo its time and peak memory.
+optimized ONNX Runtime fp32 of the teacher (interleaved in one run), its accuracy lost, how far the formats are apart
+at equal precision, and the largest difference of each export from torch; and for the demo its time and peak memory.
 """
 
 from __future__ import annotations

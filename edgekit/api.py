@@ -17,7 +17,7 @@ from edgekit.data.table import Table
 from edgekit.errors import UsageError
 from edgekit.execute import Done, Environment, execute
 from edgekit.library import find_recipe
-from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key
+from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key, trained_labels
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Scalar, load_recipe, resolve
 from edgekit.report.schema import Report
@@ -93,9 +93,10 @@ def run_stage(
     source = open_model(model)
     master = open_model(teacher) if teacher else None
     _check_stage(stage, source, master, given)
-    task = _stage_task(source, task)
-    if source.task is not None and task is not None and not source.manifest.libraries:
-        source = Artifact(source.path, source.manifest.model_copy(update={"task": task}))
+    task = _stage_task(stage, source, task, given)
+    if source.from_outside and source.task is not None and task is not None:
+        own = task.model_copy(update={"labels": source.task.labels})
+        source = Artifact(source.path, source.manifest.model_copy(update={"task": own}))
     inputs, splits = step_inputs(stage, source.key, master.key if master else "", given)
     key = step_key(stage, config, inputs, task)
     step = PlanStep(stage, stage, config, "", "", splits, key, found.has(key), Cost(0, 0, 0.0))
@@ -130,10 +131,10 @@ def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables:
         raise UsageError(f"{stage} needs a teacher", hint="give --teacher MODEL")
 
 
-def _stage_task(source: Artifact, task: Task | None) -> Task | None:
-    """The recipe's task with the model's own labels where it has some; an artifact of ours keeps its task."""
-    if source.task is None:
-        return task
-    if source.manifest.libraries or task is None:
+def _stage_task(stage: str, source: Artifact, task: Task | None, tables: Mapping[SplitName, Table]) -> Task | None:
+    """The task that the options describe, with the labels of the training data (finetune) or of the model; an artifact
+    of ours brings its own."""
+    own = source.task.labels if source.task else ()
+    if task is None or (source.task is not None and not source.from_outside and stage != "finetune"):
         return source.task
-    return task.model_copy(update={"labels": source.task.labels})
+    return task.model_copy(update={"labels": trained_labels(own, tables.get("train")) if stage == "finetune" else own})

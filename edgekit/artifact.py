@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+OUTSIDE = "source"  # the stage of a folder that no stage made
 Format = Literal["hf", "onnx", "gguf"]
 
 
@@ -114,6 +115,11 @@ class Artifact:
         return self.manifest.task
 
     @property
+    def from_outside(self) -> bool:
+        """Whether edgekit did not write it."""
+        return self.manifest.stage == OUTSIDE
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the model file itself: what a device has to hold (tokenizer and notes left out)."""
         return sum(e.size for n, e in self.manifest.files.items() if Path(n).suffix in MODEL_SUFFIXES)
@@ -145,7 +151,7 @@ class Artifact:
         manifest = Manifest(
             key=digest_json({"outside": content}),
             format="hf",
-            stage="source",
+            stage=OUTSIDE,
             stage_version=1,
             config={},
             parents={},

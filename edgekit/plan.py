@@ -27,7 +27,7 @@ from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
 from edgekit.tasks.text_classification import label_names
 
-__all__ = ["Plan", "PlanStep", "make_plan", "step_key"]
+__all__ = ["Plan", "PlanStep", "make_plan", "step_inputs", "step_key", "trained_labels"]
 
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
 
@@ -129,11 +129,16 @@ def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
     own = model.task.labels if model.task else ()
     trains = any(step.stage == "finetune" for step in recipe.steps)
     train = splits.tables.get("train")
-    labels = own
-    if trains and train is not None and train.labels:
-        found = label_names(train)
-        labels = own if set(own) == set(found) else found
+    labels = trained_labels(own, train) if trains else own
     return Task(labels=labels, max_length=spec.max_length, pair=bool(spec.pair), segments=spec.segments)
+
+
+def trained_labels(own: tuple[str, ...], train: Table | None) -> tuple[str, ...]:
+    """The training data's labels; in the model's order where it already has the same ones, so that its head is kept."""
+    if train is None or not train.labels:
+        return own
+    found = label_names(train)
+    return own if set(own) == set(found) else found
 
 
 def _with_task(model: Artifact, task: Task) -> Artifact:

@@ -18,12 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from edgekit.artifact import Artifact, Manifest, seal
 from edgekit.digest import SHORT
 from edgekit.errors import StoreError
 
 __all__ = ["Store", "default_root"]
+
+FULL = 1_000_000  # bytes free under which a failed write is put down to a full disk
 
 
 def default_root() -> Path:
@@ -114,13 +117,21 @@ class Store:
         try:
             folder.mkdir(parents=True)
             yield folder
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            reason = self._why_unwritable(folder, error)
+            if not reason:
                 raise
             hint = "free some space (edgekit store gc) or choose another folder with --store; finished steps are kept"
-            raise StoreError(f"cannot write {folder}: {error.strerror}", hint=hint) from error
+            raise StoreError(f"cannot write {folder}: {reason}", hint=hint) from error
         finally:
             self._discard(folder)
+
+    @staticmethod
+    def _why_unwritable(folder: Path, error: Exception) -> str:
+        """The reason, where it is the disk: libraries say so in errors of their own, so the disk itself is asked."""
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            return error.strerror
+        return "No space left on device" if shutil.disk_usage(folder.parent).free < FULL else ""
 
     def commit(self, folder: Path, manifest: Manifest) -> Artifact:
         """Seal a filled folder and rename it into place (atomic on one file system)."""

@@ -7,6 +7,7 @@ need no special case. ONNX Runtime fuses the rest (GELU, skip connections with l
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -33,6 +34,7 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path) -> None:
     import torch
 
     _register_attention()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is absent: nothing here needs it
     model = model.to("cpu").eval()
     model.set_attn_implementation(ATTENTION)
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if task.segments else [])]

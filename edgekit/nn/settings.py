@@ -16,7 +16,7 @@ class Training(Frozen):
     """The settings that every kind of training has."""
 
     epochs: int = Field(4, ge=1, description="passes over the training rows")
-    learning_rate: float = Field(5e-5, gt=0, description="peak learning rate")
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
     head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
     batch_size: int = Field(32, ge=1, description="rows in a batch")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added up before a step")

@@ -41,7 +41,7 @@ class Distill(Training, Config):
     """Train on a teacher's answers (soft targets), hidden states and attention relations, with or without labels."""
 
     epochs: int = Field(6, ge=1, description="passes over the training rows")
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
+    learning_rate: float = Field(6e-4, gt=0, description="peak learning rate")
     temperature: float = Field(3.0, gt=0, description="softens both models' answers before they are compared")
     alpha_soft: float = Field(1.0, ge=0, description="weight of the teacher's answers")
     alpha_hard: float = Field(0.0, ge=0, description="weight of the labels (0: none are needed)")
