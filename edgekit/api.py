@@ -63,8 +63,9 @@ def run(
     Steps that are in the store are not run again. Raises what `plan` raises before anything runs, StageError for a step
     that failed, DeviceError for a runtime that failed.
     """
-    from edgekit.run import run_plan
+    from edgekit.run import check_out, run_plan
 
+    check_out(out)
     made = plan(recipe, params, overrides=overrides, store=store, out=out)
     environment = Environment(made.store, progress or Silent(), choose_device(device), threads)
     return run_plan(made, out, environment)

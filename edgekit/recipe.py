@@ -170,8 +170,16 @@ def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[st
         problems += more
         if config is not None:
             teacher = str(_fill(step.teacher, values))
-            inputs = {"source": step.source, "teacher": teacher, "optional": step.optional}
-            resolved.append(ResolvedStep(id=step.id, stage=step.stage, config=config, **inputs))
+            resolved.append(
+                ResolvedStep(
+                    id=step.id,
+                    stage=step.stage,
+                    source=step.source,
+                    teacher=teacher,
+                    optional=step.optional,
+                    config=config,
+                )
+            )
     task, more = _typed(TaskSpec, recipe.task, values, "task")
     problems += more
     data, more = _typed(Data, recipe.data, values, "data")

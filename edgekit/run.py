@@ -26,7 +26,6 @@ def run_plan(plan: Plan, out: Path, environment: Environment) -> Report:
     Raises what the stages and runtimes raise; finished steps stay in the store.
     """
     start = time.perf_counter()
-    check_out(out)
     done = _execute_all(plan, environment)
     recipe = plan.recipe
     test = plan.splits.tables["test"]

@@ -130,7 +130,7 @@ class Store:
     def _why_unwritable(folder: Path, error: Exception) -> str:
         """The reason, where it is the disk: libraries say so in errors of their own, so the disk itself is asked."""
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            return error.strerror
+            return error.strerror or str(error)
         return "No space left on device" if shutil.disk_usage(folder.parent).free < FULL else ""
 
     def commit(self, folder: Path, manifest: Manifest) -> Artifact:

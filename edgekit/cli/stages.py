@@ -66,7 +66,7 @@ def _input_options(stage: Stage) -> list[click.Option]:
             click.Option(["--text-column"], default="text", show_default=True, help="Column of the text."),
             click.Option(["--pair-column"], default="", help="Column of the second text, for pairs."),
             click.Option(
-                ["--label-column"], default="", help="Column of the label. [default: label, where there is one]"
+                ["--label-column"], default="", help="Column of the label. [default: label, where the stage trains]"
             ),
             click.Option(
                 ["--max-length"], type=click.IntRange(4), default=64, show_default=True, help="Longest input, tokens."
@@ -122,7 +122,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
 
     if not stage.reads:
         return {}, None
-    label = values["label_column"] or ("label" if stage.name == "finetune" else "")
+    label = values["label_column"] or ("label" if stage.needs else "")  # who trains needs labels to choose the epoch by
     columns = Columns(text=values["text_column"], pair=values["pair_column"], label=label)
     splits = load_splits({name: values.get(name) or "" for name in stage.reads}, columns)
     task = Task(

@@ -34,7 +34,7 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path) -> None:
     import torch
 
     _register_attention()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is absent: nothing here needs it
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of an absent torchvision
     model = model.to("cpu").eval()
     model.set_attn_implementation(ATTENTION)
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if task.segments else [])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -11,12 +11,16 @@ from edgekit.nn.optimizer import Schedule
 
 __all__ = ["Training"]
 
+REFERENCE_WIDTH = 384  # of MiniLM, where the rates were found
+
 
 class Training(Frozen):
     """The settings that every kind of training has."""
 
     epochs: int = Field(4, ge=1, description="passes over the training rows")
-    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
+    learning_rate: float = Field(
+        0.0, ge=0, description="peak learning rate; 0: by width, at 384 2e-4 (distill: 1e-4), at 768 7e-5 (3.5e-5)"
+    )
     head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
     batch_size: int = Field(32, ge=1, description="rows in a batch")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added up before a step")
@@ -32,3 +36,9 @@ class Training(Frozen):
         "auto", description="arithmetic of the training; auto takes bf16 where the device is fast at it"
     )
     seed: int = Field(0, ge=0, description="seed of the new head, the order of the rows, and dropout")
+
+    def with_rate(self, width: int, *, of: float) -> Self:
+        """These settings with a learning rate: the one that was given, or `of` at a hidden size of 384, scaled by
+        width^-1.5 (wider models diverge sooner), at most 1e-3."""
+        rate = self.learning_rate or min(1e-3, of * (REFERENCE_WIDTH / width) ** 1.5)
+        return self.model_copy(update={"learning_rate": rate})

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "Finetune", "finetune"]
 
 VERSION = 1
+TEACHER_RATE = 2e-4  # at 384 wide
 
 
 class Finetune(Training, Config):
@@ -45,7 +46,8 @@ def finetune(source: Artifact, config: Finetune, out: Path, context: Context) ->
     with threads(context.threads), seeded(config.seed, context.device):
         model = load_classifier(source.path, task.labels, device=context.device)
         job = _job(source, config, context, task, model, encoded)
-        trained = train(job, config, scratch=context.scratch, progress=context.progress, device=context.device)
+        settings = config.with_rate(model.config.hidden_size, of=TEACHER_RATE)
+        trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
     facts = _facts(source, config, context, task, encoded, job, trained)
     save_model(model, out, tokenizer_from=source.path, edits=read_edits(source.path))
     return Outcome("hf", facts, task, trained.metrics)

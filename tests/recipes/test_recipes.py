@@ -20,7 +20,7 @@ from tests.recipes.support import quick_recipe, write_data
 Tiny = Callable[..., Path]
 # a tiny random model learns slowly, and its FFN of 64 is cut at a rounding of 32
 TRAIN = ("finetune.learning_rate=0.003", "finetune.epochs=6", "distill.learning_rate=0.003", "distill.epochs=4")
-TRAIN += ("factorize.round_to=4",)
+TRAIN += ("factorize.round_to=4", "prune.keep_layers=3", "onnx-int8.embeddings=int8")
 
 
 class Bench:

@@ -182,7 +182,7 @@ def test_bad_input_is_told_plainly(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_settings_out_of_bounds_are_refused() -> None:
-    for wrong in ({"epochs": 0}, {"learning_rate": 0}, {"warmup": 1.5}, {"label_smoothing": 1.0}, {"epoch": 3}):
+    for wrong in ({"epochs": 0}, {"learning_rate": -1e-4}, {"warmup": 1.5}, {"label_smoothing": 1.0}, {"epoch": 3}):
         with pytest.raises(ValidationError):
             Finetune.model_validate(wrong)
     assert all(field.description for field in Finetune.model_fields.values())
