@@ -27,13 +27,12 @@ __all__ = ["OPERATORS", "Calibration", "Method", "Product", "embedding_tables", 
 Method = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 Calibration = Literal["minmax", "entropy", "percentile"]
 EMBEDDING_BITS = Literal[0, 4, 8]
-# Gemm is what the pooler and the head are: two small matrices that run once per text, not once per token. ONNX
-# Runtime's weight-only quantizer does not take it, and its static one fails on the bias of a Gemm behind a slice.
+# Gemm is what the pooler and the head are. ONNX Runtime's static quantizer has no scale for its input, behind a slice.
 OPERATORS: dict[Method, tuple[str, ...]] = {
     "int8-dynamic": ("MatMul", "Gemm"),
     "int8-static": ("MatMul",),
-    "int8-weight-only": ("MatMul",),
-    "int4-weight-only": ("MatMul",),
+    "int8-weight-only": ("MatMul", "Gemm"),
+    "int4-weight-only": ("MatMul", "Gemm"),
 }
 BLOCK = 32
 
@@ -74,7 +73,7 @@ def quantize_onnx(
         )
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, _quiet():
         stepping_stone = Path(folder) / "embedded.onnx"
-        _quantize_embeddings(source, stepping_stone, tables, embedding_bits)
+        _prepare(source, stepping_stone, chosen, tables, embedding_bits)
         if not chosen:
             stepping_stone.replace(out)
         elif method == "int8-dynamic":
@@ -184,16 +183,39 @@ def _weight_only(source: Path, out: Path, excluded: list[str], bits: Literal[4, 
     quantizer.model.save_model_to_file(str(out), False)
 
 
-def _quantize_embeddings(source: Path, out: Path, tables: list[str], bits: EMBEDDING_BITS) -> None:
+def _prepare(source: Path, out: Path, products: list[str], tables: list[str], bits: EMBEDDING_BITS) -> None:
+    """Rewrite what ONNX Runtime's quantizers do not take: the Gemms among `products`, and embedding tables."""
     import onnx
 
     model = onnx.load(str(source))
+    for node in [n for n in model.graph.node if n.op_type == "Gemm" and n.name in products]:
+        _gemm_to_matmul(model, node)
     for table in tables:
         if bits == 4:
             _embedding_int4(model, table)
         else:
             _embedding_int8(model, table)
     onnx.save(model, str(out))
+
+
+def _gemm_to_matmul(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """x W^T + b as MatMul and Add, under the same names; a Gemm that scales its terms stays."""
+    from onnx import helper, numpy_helper
+
+    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if found.get("transA", 0) or found.get("alpha", 1.0) != 1.0 or found.get("beta", 1.0) != 1.0:
+        return
+    weight = _take_initializer(model, node.input[1])
+    array = np.ascontiguousarray(weight.T if found.get("transB", 0) else weight)
+    model.graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
+    output, position = node.output[0], list(model.graph.node).index(node)
+    product = output if len(node.input) < 3 else f"{output}.product"
+    new = [helper.make_node("MatMul", list(node.input[:2]), [product], node.name)]
+    if len(node.input) == 3:
+        new.append(helper.make_node("Add", [product, node.input[2]], [output], f"{node.name}.bias"))
+    model.graph.node.remove(node)
+    for offset, item in enumerate(new):
+        model.graph.node.insert(position + offset, item)
 
 
 def _embedding_int8(model: onnx.ModelProto, table: str) -> None:

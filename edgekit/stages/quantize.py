@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GGUF_METHODS", "ONNX_METHODS", "VERSION", "Quantize", "quantize"]
 
-VERSION = 1
+VERSION = 2
 OnnxMethod = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 GgufMethod = Literal["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q6_k", "q4_k_m"]
 ONNX_METHODS: tuple[str, ...] = get_args(OnnxMethod)
