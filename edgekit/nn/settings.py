@@ -19,7 +19,7 @@ class Training(Frozen):
 
     epochs: int = Field(4, ge=1, description="passes over the training rows")
     learning_rate: float = Field(
-        0.0, ge=0, description="peak learning rate; 0: by width, at 384 2e-4 (distill: 1e-4), at 768 7e-5 (3.5e-5)"
+        0.0, ge=0, description="peak learning rate; 0: by width, at 384 2e-4, at 768 7e-5 (distill: twice that)"
     )
     head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
     batch_size: int = Field(32, ge=1, description="rows in a batch")
