@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -80,6 +82,19 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: errors become one clear message and an exit code, never a traceback."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # it may also come while an error is being told, or before the first command
+        _interrupted()
+
+
+def _interrupted() -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the clean-up short
+    click.echo("\nstopped. Finished steps are kept: the same command goes on from there.", err=True)
+    sys.exit(INTERRUPTED)
+
+
+def _main() -> None:
     from edgekit.errors import EdgekitError
 
     # Before torch loads: OpenMP threads that wait by spinning take the core from the thread they wait for. With one
@@ -96,8 +111,7 @@ def main() -> None:
         click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped. Finished steps are kept: the same command goes on from there.", err=True)
-        sys.exit(INTERRUPTED)
+        _interrupted()
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(INTERRUPTED)

@@ -82,7 +82,7 @@ def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:
     wait_for(tmp_path, "factorize")
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     assert "Finished steps are kept" in stderr
     assert "Traceback" not in stderr
     assert list((tmp_path / "store" / "partial").iterdir()) == []
