@@ -51,6 +51,11 @@ class Table:
         """The first `count` rows (all where there are fewer)."""
         return self.take(range(min(count, len(self))))
 
+    def spread(self, count: int) -> Table:
+        """About `count` rows, evenly spaced: a file may be sorted by label."""
+        step = max(1, len(self) // count)
+        return self.take(range(0, min(len(self), step * count), step))
+
     def all_texts(self) -> list[str]:
         """First and second texts, one list: what a vocabulary or a calibration sees."""
         return [*self.texts, *(self.pairs or ())]

@@ -155,8 +155,7 @@ def _check_table(context: Context, rows: int) -> Table:
     table = context.data.get("validation") or context.data.get("unlabeled")
     if table is None:
         raise StageError("the comparison with torch needs real inputs", hint="give --validation FILE")
-    step = max(1, len(table) // rows)  # spread over the file, which may be sorted by label
-    return table.take(range(0, min(len(table), step * rows), step))
+    return table.spread(rows)
 
 
 def _difference(reference: Predictions, exported: Predictions) -> float:

@@ -152,8 +152,7 @@ def _feeds(source: Artifact, config: Quantize, context: Context) -> Iterator[dic
     tokenizer.no_padding()
     tokenizer.enable_truncation(labels["max_length"])
     train = context.data["train"] if "train" in context.data else context.split("unlabeled")
-    step = max(1, len(train) // config.samples)
-    table = train.take(range(0, min(len(train), step * config.samples), step))
+    table = train.spread(config.samples)
     inputs = list(zip(table.texts, table.pairs, strict=True)) if table.pairs else list(table.texts)
     for item in context.progress.track(tokenizer.encode_batch(inputs), "calibrating"):
         ids = np.asarray([item.ids], dtype=np.int64)
