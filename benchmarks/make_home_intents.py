@@ -21,12 +21,12 @@ from pathlib import Path
 from string import Template
 
 SEED = 20240607
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "unlabeled")
 GRAMMAR = Path(__file__).with_name("home_intents_grammar.toml")
 OUT = Path(__file__).resolve().parent.parent / "edgekit" / "data" / "home_intents"
 
 # Sentences per intent and split: drawn evenly from this range, so that the classes are not quite even.
-SIZES = {"train": (100, 108), "validation": (13, 16), "test": (30, 36)}
+SIZES = {"train": (100, 108), "validation": (13, 16), "test": (30, 36), "unlabeled": (196, 204)}
 # Part of the validation sentences that comes from train templates (with other values and noise).
 VALIDATION_FROM_TRAIN = 0.3
 # How often a validation or test sentence takes a value (or wrapper) that train never shows.
@@ -475,12 +475,12 @@ class Maker:
         return examples
 
 
-def write_csv(path: Path, examples: Sequence[Example]) -> None:
+def write_csv(path: Path, examples: Sequence[Example], *, labelled: bool) -> None:
     """Write examples as UTF-8 with LF ends of line."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("text", "intent"))
-        writer.writerows((example.text, example.intent) for example in examples)
+        writer.writerow(("text", "intent") if labelled else ("text",))
+        writer.writerows((e.text, e.intent) if labelled else (e.text,) for e in examples)
 
 
 def write_card(path: Path, grammar: Grammar, splits: dict[str, list[Example]]) -> None:
@@ -512,7 +512,7 @@ def main() -> None:
     maker = Maker(grammar)
     splits = {split: maker.split(split) for split in SPLITS}
     for split, examples in splits.items():
-        write_csv(out / f"{split}.csv", examples)
+        write_csv(out / f"{split}.csv", examples, labelled=split != "unlabeled")
         print(f"{split}: {len(examples)} sentences")
     write_card(out / "README.md", grammar, splits)
 

@@ -1,89 +1,50 @@
-"""Latency, throughput, memory and size of files, each in its own runtime, interleaved with a baseline.
+"""Latency, throughput, memory and size of files, each in its own runtime, side by side with a baseline.
 
-Every block is a fresh process that warms up and then times the same examples in the same order. A round is one block of
-each file and one more of the baseline (the A/A control), in random order; the next round runs it backwards (ABBA), so
-that a drift of the machine falls on all alike. One process runs at a time: waiting threads of one would slow another.
+A round is one sitting of fresh processes: the baseline twice (the A/A control) and the files, all loaded, taking turns
+in bursts of milliseconds on the same examples (`runtimes/workers/duet_worker.py`). Inferences of one example that lie
+side by side are paired; a round's figure is the median of its pairs. Rounds are what statistics counts: a process has a
+speed of its own (its memory, its threads' places), so pairs of one round are not independent of each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgekit.artifact import Artifact, Format, Frozen, Task
+from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, UsageError
-from edgekit.explain import Subject, explain, precision_of
-from edgekit.jobs import Call
-from edgekit.machine import default_threads, describe
+from edgekit.jobs import Call, Sitting
+from edgekit.machine import default_threads
 from edgekit.progress import Progress, Silent
-from edgekit.report.schema import Conditions, Control, Latency, LengthSummary, RuntimeInfo, Speedup, Throughput
+from edgekit.report.schema import Conditions, LengthSummary, RuntimeInfo
+from edgekit.rounds import Bench, Block, Kind, Measurement, summarize
 from edgekit.runtimes import Samples, Workload, runtime_of
-from edgekit.runtimes.base import inputs_of, task_of
-from edgekit.schedule import Kind, choose_rows, fixed_length, schedule
-from edgekit.statistics import Interval, median_interval
+from edgekit.runtimes.base import Cycle, inputs_of, read_sitting, task_of
+from edgekit.schedule import choose_rows, fixed_length, groups
 from edgekit.transports import LOCAL, Transport
 
-__all__ = ["Bench", "Block", "Measurement", "measure", "ratio_interval"]
+__all__ = ["Bench", "Block", "Decided", "Measurement", "measure"]
 
-FLOAT = NDArray[np.float64]
-FEWEST_ROUNDS = 6  # for a 95% interval of a median
+Decided = Callable[["Bench"], bool]
+START_SECONDS = 60.0  # of a sitting's time limit, for each file: to start and load it
 
 
-class Block(Frozen):
-    """One process: raw samples, in milliseconds.
+@dataclass
+class _Session:
+    """What stays the same through a measurement, and the blocks so far."""
 
-    `rows`: the timed examples; sample i belongs to example i modulo their number (of batches, where `batch` > 1).
-    `seconds`: the whole process with its start.
-    """
-
-    id: str
-    kind: Kind
-    round: int
-    batch: int
+    deployables: Mapping[str, Artifact]
+    baseline: str
+    fed: Table
     rows: tuple[int, ...]
-    wall_ms: tuple[float, ...]
-    cpu_ms: tuple[float, ...]
-    load_ms: float
-    first_ms: float
-    peak_rss_bytes: int
-    seconds: float
-    runtime: RuntimeInfo
-
-    @property
-    def item_ms(self) -> FLOAT:
-        """Median over passes, (batches,): one preempted inference does not count. Shorter if no pass was finished."""
-        return _per_item(np.asarray(self.wall_ms), max(1, len(self.rows) // self.batch))
-
-
-class Measurement(Frozen):
-    """A file, measured. `speedup` is None for the baseline itself."""
-
-    id: str
-    format: Format
-    precision: str
-    size_bytes: int
-    latency_ms: Latency
-    speedup: Speedup | None
-    throughput: Throughput | None
-    load_ms: float
-    first_ms: float
-    peak_rss_bytes: int
-    runtime: RuntimeInfo
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Bench:
-    """All of a run: measurements by id, the A/A control, what was fed, and the raw blocks in the order they ran."""
-
-    measurements: dict[str, Measurement]
-    control: Control
+    workload: Workload
+    transport: Transport
     conditions: Conditions
-    blocks: tuple[Block, ...]
+    blocks: list[Block] = field(default_factory=list)
 
 
 def measure(
@@ -94,26 +55,38 @@ def measure(
     *,
     progress: Progress | None = None,
     transport: Transport = LOCAL,
+    decided: Decided | None = None,
 ) -> Bench:
     """Measure files against `deployables[baseline]` on examples of `table`.
 
-    Raises UsageError for an unknown baseline, or a length or batch that a file does not take, DataError for an empty
-    table, DeviceError where a file cannot be run.
+    After `workload.rounds` rounds it goes on for at most `workload.budget` seconds until `decided` says so. Ctrl-C ends
+    it too: what was measured by then is kept, and noted. Where the transport emulates, instructions are counted and
+    nothing is timed. Raises UsageError for an unknown baseline, or a length or batch that a file does not take,
+    DataError for an empty table, DeviceError where a file cannot be run.
     """
     if baseline not in deployables:
         raise UsageError(f"the baseline {baseline!r} is not among the files", hint=f"one of: {', '.join(deployables)}")
     if len(table) == 0:
         raise DataError(f"{table.name} is empty: nothing to time")
     _check_workload(deployables, workload)
+    session = _session(deployables, baseline, table, workload, transport)
+    watch = progress or Silent()
+    if transport.fidelity == "emulated":
+        for name in watch.track(list(deployables), "counting instructions", len(deployables)):
+            session.blocks.append(_single(session, "count", 0, name, 1))
+        return _summary(session)
+    interrupted = _rounds(session, watch, decided)
+    if not interrupted:
+        _throughput(session, watch)
+    return _summary(session, interrupted=interrupted)
+
+
+def _session(
+    deployables: Mapping[str, Artifact], baseline: str, table: Table, workload: Workload, transport: Transport
+) -> _Session:
     workload = workload.model_copy(update={"threads": workload.threads or default_threads()})
     rows = choose_rows(table, workload)
     fed = fixed_length(table.take(rows), workload.length) if workload.length else table.take(rows)
-    plan = schedule(tuple(deployables), baseline, workload)
-    blocks = [
-        _run(kind, number, name, deployables[name], fed, rows, workload, transport)
-        for kind, number, name in (progress or Silent()).track(plan, "measuring", len(plan))
-    ]
-    control = ratio_interval(*_paired(blocks, baseline, baseline, "control"))
     conditions = Conditions(
         data=table.name,
         n=len(table),
@@ -124,22 +97,15 @@ def measure(
         length=workload.length,
         tokens=_lengths(deployables[baseline], fed, workload),
         transport=transport.name,
+        fidelity=transport.fidelity,
     )
-    found = {name: _summary(name, deployables[name], baseline, blocks) for name in deployables}
-    noted = {name: _noted(found[name], deployables, found, conditions) for name in found}
-    return Bench(noted, Control(**control.model_dump()), conditions, tuple(blocks))
+    return _Session(deployables, baseline, fed, rows, workload, transport, conditions)
 
 
-def ratio_interval(first: Sequence[FLOAT], second: Sequence[FLOAT]) -> Interval:
-    """Time of `first` / time of `second`: per round the ratio of summed item times, over rounds median and interval.
-
-    Each is a list over rounds of item times (items,); items that only one of them reached are left out.
-    """
-    ratios = []
-    for ours, theirs in zip(first, second, strict=True):
-        common = min(len(ours), len(theirs))
-        ratios.append(float(np.sum(ours[:common]) / np.sum(theirs[:common])))
-    return median_interval(ratios)
+def _summary(session: _Session, *, interrupted: bool = False) -> Bench:
+    rounds = len({block.round for block in session.blocks if block.kind == "latency"})
+    conditions = session.conditions.model_copy(update={"rounds": rounds})
+    return summarize(session.deployables, session.baseline, session.blocks, conditions, interrupted=interrupted)
 
 
 def _check_workload(deployables: Mapping[str, Artifact], workload: Workload) -> None:
@@ -152,47 +118,136 @@ def _check_workload(deployables: Mapping[str, Artifact], workload: Workload) -> 
             raise UsageError(what, hint="leave it out, or measure with batch 1")
 
 
-def _run(
-    kind: Kind,
-    number: int,
-    name: str,
-    artifact: Artifact,
-    fed: Table,
-    rows: tuple[int, ...],
-    workload: Workload,
-    transport: Transport,
-) -> Block:
-    """Run one block. Raises DeviceError, with the file's id."""
-    runtime = runtime_of(artifact)
-    batch = (workload.throughput_batch if kind == "throughput" else workload.batch) if runtime.batches else 1
-    call = Call(
-        "latency",
-        workload.threads,
-        batch=batch,
-        warmup=-(-workload.warmup // batch),
-        seconds=workload.seconds,
-        timeout=300.0 + 20 * workload.seconds,
+def _rounds(session: _Session, progress: Progress, decided: Decided | None) -> bool:
+    """Whole rounds until the workload is satisfied; whether Ctrl-C ended them (after the first, else it is raised)."""
+    workload, start = session.workload, time.monotonic()
+    least = workload.rounds
+    most = least + (1000 if workload.budget and decided else 0)
+    for number in progress.track(range(most), "measuring", least):
+        extra = number >= least
+        if extra and (time.monotonic() - start > workload.budget or (decided and decided(_summary(session)))):
+            break
+        done = len(session.blocks)
+        try:
+            for group in groups(tuple(session.deployables), session.baseline, workload.at_once):
+                session.blocks += _sitting(session, number, group)
+        except KeyboardInterrupt:
+            del session.blocks[done:]  # half a round compares nothing
+            if number < 2:
+                raise
+            return True
+    return False
+
+
+def _throughput(session: _Session, progress: Progress) -> None:
+    """Every file alone, at each batch, twice."""
+    plan = [
+        (number, name, batch)
+        for number in range(2)
+        for name in session.deployables
+        for batch in session.workload.throughput_batches
+        if runtime_of(session.deployables[name]).batches or batch == 1
+    ]
+    for number, name, batch in progress.track(plan, "throughput", len(plan)):
+        session.blocks.append(_single(session, "throughput", number, name, batch))
+
+
+def _sitting(session: _Session, number: int, group: Sequence[str]) -> list[Block]:
+    """One block for each file of the group, the second baseline's of kind "control". Raises DeviceError."""
+    workload = session.workload
+    call = _call(session, "latency", workload.batch)
+    jobs = tuple(
+        runtime_of(session.deployables[name]).job(
+            session.deployables[name], inputs_of(session.deployables[name], session.fed, workload.length), call
+        )
+        for name in group
     )
-    inputs = inputs_of(artifact, fed, workload.length)
+    items = len(session.rows) // workload.batch
+    timeout = START_SECONDS * len(jobs) + 20 * workload.seconds
+    sitting = Sitting(jobs, items, workload.seconds, timeout, seed=workload.seed + number)
+    completed = session.transport.run(sitting)
+    members, cycles = read_sitting(completed.raw)
+    blocks = []
+    for at, (name, raw) in enumerate(zip(group, members, strict=False)):
+        samples = _parse(session, name, raw)
+        kind: Kind = "control" if at == 1 else "latency"
+        blocks.append(_turns(name, kind, number, workload.batch, samples, cycles, items, completed.seconds))
+    if len(blocks) < len(group):
+        raise DeviceError(f"{group[len(blocks)]}: it could not be started beside {', '.join(group[: len(blocks)])}")
+    return blocks
+
+
+def _single(session: _Session, kind: Kind, number: int, name: str, batch: int) -> Block:
+    """A file alone in a process: throughput, or instructions. Raises DeviceError, with the file's id."""
+    artifact = session.deployables[name]
+    runtime = runtime_of(artifact)
+    call = _call(session, "count" if kind == "count" else "latency", batch)
+    job = runtime.job(artifact, inputs_of(artifact, session.fed, session.workload.length), call)
     try:
-        completed = transport.run(runtime.job(artifact, inputs, call))
-        samples = runtime.parse(completed.raw)
+        completed = session.transport.run(job)
     except DeviceError as error:
         raise DeviceError(f"{name}: {error.what}", hint=error.hint) from None
-    if len(samples.wall_ms) == 0 or len(samples.wall_ms) != len(samples.cpu_ms) or samples.wall_ms.min() <= 0:
+    samples = _parse(session, name, completed.raw, timed=kind != "count")
+    items = tuple(at % (len(session.rows) // batch) for at in range(len(samples.wall_ms)))
+    found = _block(name, kind, number, batch, items, samples, completed.seconds)
+    return found.model_copy(update={"instructions": completed.instructions})
+
+
+def _call(session: _Session, mode: str, batch: int) -> Call:
+    workload = session.workload
+    return Call(
+        "count" if mode == "count" else "latency",
+        1 if mode == "count" else workload.threads,  # the counter of instructions is not atomic
+        batch=batch,
+        warmup=1 if mode == "count" else -(-workload.warmup // batch),
+        seconds=min(workload.seconds, 0.5),
+        iterations=min(8, len(session.rows)) if mode == "count" else None,
+        timeout=600.0 + 20 * workload.seconds,
+    )
+
+
+def _parse(session: _Session, name: str, raw: bytes, *, timed: bool = True) -> Samples:
+    runtime = runtime_of(session.deployables[name])
+    try:
+        samples = runtime.parse(raw)
+    except DeviceError as error:
+        raise DeviceError(f"{name}: {error.what}", hint=error.hint) from None
+    usable = len(samples.wall_ms) and len(samples.wall_ms) == len(samples.cpu_ms) and samples.wall_ms.min() > 0
+    if timed and not usable:
         raise DeviceError(f"{name}: {runtime.name} returned no usable times")
-    return _block(name, kind, number, batch, rows, samples, completed.seconds)
+    return samples
+
+
+def _turns(
+    name: str,
+    kind: Kind,
+    number: int,
+    batch: int,
+    samples: Samples,
+    cycles: Sequence[Cycle],
+    items: int,
+    seconds: float,
+) -> Block:
+    """A member's block of the cycles that count. Raises DeviceError where times and cycles do not match."""
+    done = [(cycle, (cycle.start + at) % items) for cycle in cycles for at in range(cycle.count)]
+    if len(done) != len(samples.wall_ms):
+        raise DeviceError(f"{name}: {len(samples.wall_ms)} times for {len(done)} inferences")
+    counted = np.array([not cycle.warm for cycle, _ in done])
+    kept = tuple(item for cycle, item in done if not cycle.warm)
+    block = _block(name, kind, number, batch, kept, samples, seconds)
+    wall, cpu = samples.wall_ms[counted], samples.cpu_ms[counted]
+    return block.model_copy(update={"wall_ms": tuple(wall.tolist()), "cpu_ms": tuple(cpu.tolist())})
 
 
 def _block(
-    name: str, kind: Kind, number: int, batch: int, rows: tuple[int, ...], samples: Samples, seconds: float
+    name: str, kind: Kind, number: int, batch: int, items: tuple[int, ...], samples: Samples, seconds: float
 ) -> Block:
     return Block(
         id=name,
         kind=kind,
         round=number,
         batch=batch,
-        rows=rows,
+        items=items,
         wall_ms=tuple(samples.wall_ms.tolist()),
         cpu_ms=tuple(samples.cpu_ms.tolist()),
         load_ms=samples.load_ms,
@@ -201,76 +256,6 @@ def _block(
         seconds=seconds,
         runtime=RuntimeInfo(name=samples.runtime, version=samples.version, providers=samples.providers),
     )
-
-
-def _per_item(wall: FLOAT, items: int) -> FLOAT:
-    passes = len(wall) // items
-    if passes == 0:
-        return wall
-    return np.asarray(np.median(wall[: passes * items].reshape(passes, items), axis=0), dtype=np.float64)
-
-
-def _paired(blocks: Sequence[Block], baseline: str, name: str, kind: Kind) -> tuple[list[FLOAT], list[FLOAT]]:
-    """Item times of the baseline and of `name` (in blocks of `kind`), by round."""
-    first = {b.round: b.item_ms for b in blocks if b.id == baseline and b.kind == "latency"}
-    second = {b.round: b.item_ms for b in blocks if b.id == name and b.kind == kind}
-    rounds = sorted(first.keys() & second.keys())
-    return [first[r] for r in rounds], [second[r] for r in rounds]
-
-
-def _summary(name: str, artifact: Artifact, baseline: str, blocks: Sequence[Block]) -> Measurement:
-    mine = [b for b in blocks if b.id == name and b.kind == "latency"]
-    wall = np.concatenate([np.asarray(b.wall_ms) for b in mine])
-    p50, p90, p99 = (float(v) for v in np.percentile(wall, (50, 90, 99)))
-    speedup = None
-    if name != baseline:
-        found = ratio_interval(*_paired(blocks, baseline, name, "latency"))
-        speedup = Speedup(against=baseline, **found.model_dump())
-    return Measurement(
-        id=name,
-        format=artifact.format,
-        precision=precision_of(artifact),
-        size_bytes=artifact.size_bytes,
-        latency_ms=Latency(p50=p50, p90=p90, p99=p99, n=len(wall)),
-        speedup=speedup,
-        throughput=_throughput([b for b in blocks if b.id == name and b.kind == "throughput"]),
-        load_ms=float(np.median([b.load_ms for b in mine])),
-        first_ms=float(np.median([b.first_ms for b in mine])),
-        peak_rss_bytes=max(b.peak_rss_bytes for b in mine),
-        runtime=mine[0].runtime,
-    )
-
-
-def _throughput(blocks: Sequence[Block]) -> Throughput | None:
-    """The better round's rate: a rate is what the machine can do, and a neighbour only ever lowers it."""
-    if not blocks:
-        return None
-    batch = blocks[0].batch
-    return Throughput(batch=batch, per_second=max(1000.0 * batch / float(np.mean(b.item_ms)) for b in blocks))
-
-
-def _noted(
-    found: Measurement, artifacts: Mapping[str, Artifact], all_found: Mapping[str, Measurement], conditions: Conditions
-) -> Measurement:
-    """The measurement with its notes: too few rounds, and a quantized file that did not repay its cost."""
-    notes = []
-    if conditions.rounds < FEWEST_ROUNDS:
-        notes.append(f"{conditions.rounds} rounds are too few for a 95% interval: the speedup's is the range of rounds")
-    if found.speedup is not None:
-        parents = set(artifacts[found.id].manifest.parents.values())
-        against = found.speedup.against
-        name = next((n for n, a in artifacts.items() if a.key in parents and n != found.id), against)
-        parent = all_found[name]
-        times = found.speedup.value / (parent.speedup.value if parent.speedup is not None else 1.0)
-        tokens = conditions.tokens.p50 if conditions.tokens is not None else None
-        subjects = (_subject(found, artifacts[found.id]), _subject(parent, artifacts[name]))
-        notes += explain(*subjects, describe(), speedup=times, tokens=tokens)
-    return found.model_copy(update={"notes": tuple(notes)})
-
-
-def _subject(found: Measurement, artifact: Artifact) -> Subject:
-    embeddings = str(artifact.manifest.config.get("embeddings", ""))
-    return Subject(found.id, found.precision, found.latency_ms.p50, found.size_bytes, embeddings)
 
 
 def _lengths(artifact: Artifact, fed: Table, workload: Workload) -> LengthSummary | None:

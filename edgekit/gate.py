@@ -44,7 +44,7 @@ def metric_value(metric: str, entry: BaselineEntry, report: Report) -> float | N
     if metric == "memory":
         return float(entry.peak_rss_bytes) if entry.peak_rss_bytes else None
     if metric == "throughput":
-        return entry.throughput.per_second if entry.throughput is not None else None
+        return entry.throughput[-1].per_second if entry.throughput else None  # of the largest batch
     if metric == "size_ratio":
         return report.baseline.size_bytes / entry.size_bytes if report.baseline and entry.size_bytes else None
     if metric == "accuracy_drop":

@@ -1,32 +1,61 @@
-"""The one thing that passes between a runtime and a transport: a job, and what came back.
+"""What passes between a runtime and a transport: work to do in fresh processes, and what came back.
 
-A job is one fresh process: `python WORKER JOB.json RESULT.json`. The worker is a script of its own (no edgekit), so
-that it can be pushed to a device; it answers in RESULT.json and its stdout is never parsed. The formats:
+Every worker is a script without edgekit, `python WORKER JOB.json RESULT.json`, so that it can be pushed to a device; it
+answers in RESULT.json and its stdout is never parsed. The formats:
 
-    JOB.json    {"model": path, "tokenizer": path|null, "inputs": path, "threads": int, "mode": "predict"|"latency",
-                 "batch": int, "warmup": int, "seconds": float|null, "iterations": int|null, "items": [row]|null}
+    JOB.json    {"model": path, "tokenizer": path|null, "inputs": path, "threads": int, "provider": str,
+                 "mode": "predict"|"latency"|"count"|"serve", "batch": int, "warmup": int, "seconds": float|null,
+                 "iterations": int|null, "items": [row]|null}
     inputs      {"texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int}
-    RESULT.json {"schema": 1, "runtime": {"name", "version", "providers"}, "threads", "load_ms", "first_ms",
+    RESULT.json {"schema": 1, "runtime": {"name", "version", "providers"}, "threads", "load_ms", "first_ms", "warmup",
                  "logits": [[...]], "samples_ms": [...], "cpu_ms": [...], "peak_rss_bytes",
                  "error": null|{"kind", "message"}}
 
 In latency mode consecutive items form batches; `seconds` means whole passes over the items until that long (one at
-least), `iterations` means exactly so many inferences.
+least), `iterations` means exactly so many inferences. A sitting is several jobs that take turns (`duet_worker.py`):
+
+    JOB.json    {"members": [{"command": [...], "job": JOB}], "folder": path, "items": int, "seconds", "burst_ms",
+                 "seed"}
+    RESULT.json {"schema": 1, "members": [RESULT], "cycles": [{"start", "count", "order", "warm"}], "error"}
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 
-__all__ = ["Call", "Completed", "Inputs", "Job", "Mode"]
+__all__ = ["WORKERS", "Call", "Completed", "Fidelity", "Inputs", "Job", "Mode", "Place", "Sitting", "Work"]
 
-Mode = Literal["predict", "latency"]
+Mode = Literal["predict", "latency", "count"]
+Fidelity = Literal["measured", "emulated"]  # emulated: right answers and instruction counts, meaningless times
+WORKERS = Path(__file__).parent / "runtimes" / "workers"  # pushed to a device as it is
+
+
+class Place(Protocol):
+    """Where work runs: it brings things there and says by which path they are known there."""
+
+    def python(self) -> list[str]:
+        """The command that starts Python there."""
+
+    def worker(self, name: str) -> str:
+        """A script of `runtimes/workers`."""
+
+    def artifact(self, artifact: Artifact) -> str:
+        """An artifact's folder, brought there once (by its key)."""
+
+    def inputs(self, inputs: Inputs) -> str:
+        """An inputs file, brought there."""
+
+    def bundle(self, folder: Path, digest: str) -> str:
+        """Any other folder that a launcher needs (a system root, an interpreter), brought there once, by its digest."""
+
+    def folder(self) -> str:
+        """A folder that belongs to this piece of work alone and goes away with it."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +95,44 @@ class Call:
 
 @dataclass(frozen=True)
 class Job:
-    """One process to run. `model` and `tokenizer` are paths inside the artifact's folder, which is what a transport
-    pushes (by the artifact's key, once); `package`: whether the worker may import edgekit."""
+    """One process to run. `model` and `tokenizer` are paths inside the artifact's folder; `provider`: what the runtime
+    computes on, in its own words; `package`: whether the worker imports edgekit, and so only runs where it is."""
 
     artifact: Artifact
-    worker: Path
+    worker: str
     model: str
     tokenizer: str | None
     inputs: Inputs
     call: Call
+    provider: str = ""
     package: bool = False
 
-    def wire(self, folder: str, inputs: str) -> dict[str, JsonValue]:
-        """JOB.json, where the artifact lies at `folder` and the inputs file at `inputs` (both there, not here)."""
-        call = self.call
+    @property
+    def name(self) -> str:
+        """For error texts."""
+        return f"{self.worker.removesuffix('.py')} on {self.artifact.path.name}"
+
+    @property
+    def timeout(self) -> float:
+        return self.call.timeout
+
+    @property
+    def threads(self) -> int:
+        return self.call.threads
+
+    @property
+    def script(self) -> str:
+        return self.worker
+
+    def wire(self, place: Place) -> dict[str, JsonValue]:
+        """JOB.json for that place."""
+        call, folder = self.call, place.artifact(self.artifact)
         return {
             "model": f"{folder}/{self.model}" if self.model else folder,
             "tokenizer": f"{folder}/{self.tokenizer}" if self.tokenizer else None,
-            "inputs": inputs,
+            "inputs": place.inputs(self.inputs),
             "threads": call.threads,
+            "provider": self.provider,
             "mode": call.mode,
             "batch": call.batch,
             "warmup": call.warmup,
@@ -95,9 +143,61 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Sitting:
+    """Several jobs of one workload, loaded at the same time, that take turns in bursts of about `burst_ms`.
+
+    `items`: batches that each of them goes through in a circle; `seconds`: how long they take turns.
+    """
+
+    jobs: tuple[Job, ...]
+    items: int
+    seconds: float
+    timeout: float
+    burst_ms: float = 15.0
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{len(self.jobs)} files by turns ({', '.join(job.artifact.path.name for job in self.jobs)})"
+
+    @property
+    def threads(self) -> int:
+        return max(job.threads for job in self.jobs)
+
+    @property
+    def package(self) -> bool:
+        return any(job.package for job in self.jobs)
+
+    @property
+    def script(self) -> str:
+        return "duet_worker.py"
+
+    def wire(self, place: Place) -> dict[str, JsonValue]:
+        """JOB.json for that place."""
+        members: list[JsonValue] = [
+            {"command": [*place.python(), place.worker(job.worker)], "job": job.wire(place)} for job in self.jobs
+        ]
+        return {
+            "members": members,
+            "folder": place.folder(),
+            "items": self.items,
+            "seconds": self.seconds,
+            "burst_ms": self.burst_ms,
+            "seed": self.seed,
+        }
+
+
+Work = Job | Sitting
+
+
+@dataclass(frozen=True)
 class Completed:
-    """A finished process: RESULT.json's bytes, how long the whole process took, and the end of its stderr."""
+    """A finished process: RESULT.json's bytes, how long the whole process took, and the end of its stderr.
+
+    `instructions`: of each marked inference, where the launcher counts them.
+    """
 
     raw: bytes
     seconds: float
     stderr: str = field(default="", repr=False)
+    instructions: tuple[int, ...] = ()

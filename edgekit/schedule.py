@@ -1,19 +1,15 @@
-"""What is timed and in which order: drawn once from a seed, the same for every file."""
+"""What is timed, and which files are loaded together: drawn once from a seed, the same for every file."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Sequence
-from typing import Literal
 
 from edgekit.data.table import Table
 from edgekit.runtimes import Workload
 
-__all__ = ["Kind", "choose_rows", "fixed_length", "schedule"]
-
-Kind = Literal["latency", "control", "throughput"]
-THROUGHPUT_ROUNDS = 2
+__all__ = ["choose_rows", "fixed_length", "groups"]
 
 
 def choose_rows(table: Table, workload: Workload) -> tuple[int, ...]:
@@ -21,7 +17,7 @@ def choose_rows(table: Table, workload: Workload) -> tuple[int, ...]:
     order = sorted(
         range(len(table)), key=lambda row: len(table.texts[row]) + len(table.pairs[row] if table.pairs else "")
     )
-    unit = math.lcm(workload.batch, max(1, workload.throughput_batch))
+    unit = math.lcm(workload.batch, *workload.throughput_batches)
     count = -(-min(workload.items, max(len(table), unit)) // unit) * unit
     rows = [order[(2 * at + 1) * len(table) // (2 * count)] for at in range(count)]
     random.Random(workload.seed).shuffle(rows)
@@ -37,18 +33,8 @@ def fixed_length(table: Table, length: int) -> Table:
     return Table(stretch(table.texts), stretch(table.pairs) if table.pairs else None, table.labels, table.name)
 
 
-def schedule(ids: tuple[str, ...], baseline: str, workload: Workload) -> list[tuple[Kind, int, str]]:
-    """(kind, round, id) of every block: seeded random order, each second round the one before it backwards."""
-    dice = random.Random(workload.seed)
-    one: list[tuple[Kind, str]] = [*(("latency", name) for name in ids), ("control", baseline)]
-    plan: list[tuple[Kind, int, str]] = []
-    for number in range(workload.rounds):
-        if number % 2 == 0:
-            dice.shuffle(one)
-        else:
-            one.reverse()
-        plan += [(kind, number, name) for kind, name in one]
-    if workload.throughput_batch:
-        for number in range(THROUGHPUT_ROUNDS):
-            plan += [("throughput", number, name) for name in (ids if number % 2 == 0 else reversed(ids))]
-    return plan
+def groups(ids: Sequence[str], baseline: str, at_once: int) -> list[tuple[str, ...]]:
+    """The files of each sitting: the baseline and again the baseline (the A/A control), and as many others as fit."""
+    others = [name for name in ids if name != baseline]
+    size = max(1, at_once - 2)
+    return [(baseline, baseline, *others[at : at + size]) for at in range(0, max(1, len(others)), size)]

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from edgekit.artifact import Facts, Frozen
 from edgekit.errors import Problem, UsageError
+from edgekit.jobs import Fidelity
 from edgekit.machine import Machine
 from edgekit.statistics import Chance, Drop, Interval
 
@@ -19,9 +20,11 @@ __all__ = [
     "Control",
     "Deployable",
     "Gate",
+    "Instructions",
     "Latency",
     "LengthSummary",
     "Report",
+    "RoundRatio",
     "RuleEntry",
     "RuntimeInfo",
     "Speedup",
@@ -36,11 +39,34 @@ DeployableFormat = Literal["onnx", "gguf", "hf"]
 
 
 class Latency(Frozen):
-    """Milliseconds of one inference (one batch), tokenization left out; `n` samples."""
+    """Milliseconds of one inference (one batch), tokenization left out; `n` samples. Intervals are 95%, over rounds."""
 
     p50: float
     p90: float
     p99: float
+    n: int
+    p50_interval: tuple[float, float] | None = None
+    p90_interval: tuple[float, float] | None = None
+    p99_interval: tuple[float, float] | None = None
+
+
+class RoundRatio(Frozen):
+    """Time of a file / time of the baseline in one round (above 1: slower): wall time at three percentiles, CPU time
+    (None where its clock is too coarse), and how many pairs of inferences that is from."""
+
+    p50: float
+    p90: float
+    p99: float
+    cpu: float | None
+    pairs: int
+
+
+class Instructions(Frozen):
+    """Instructions of one inference on one thread, counted by an emulator: median, and (largest - least) / median of
+    `n` inferences of different examples."""
+
+    median: float
+    spread: float
     n: int
 
 
@@ -52,6 +78,8 @@ class Speedup(Interval):
 
 class Control(Interval):
     """The A/A control: the baseline timed against itself in the same rounds. 1 within noise on a machine to trust."""
+
+    rounds: tuple[RoundRatio, ...] = ()
 
 
 class Throughput(Frozen):
@@ -90,6 +118,7 @@ class Conditions(Frozen):
     length: int | None = None
     tokens: LengthSummary | None = None
     transport: str = "local"
+    fidelity: Fidelity = "measured"
 
 
 class StepEntry(Frozen):
@@ -119,20 +148,23 @@ class BaselineEntry(Frozen):
     size_bytes: int
     metrics: dict[str, float | None] = Field(default_factory=dict)
     latency_ms: Latency | None = None
-    throughput: Throughput | None = None
+    throughput: tuple[Throughput, ...] = ()
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None
+    instructions: Instructions | None = None
     runtime: RuntimeInfo | None = None
     precision: str = ""
     notes: tuple[str, ...] = ()
 
 
 class Deployable(BaselineEntry):
-    """A file that ships. `accuracy_drop` is paired with the baseline's; `lineage`: the ids of the steps behind it."""
+    """A file that ships. `accuracy_drop` is paired with the baseline's; `rounds`: its times over the baseline's, by
+    which a gate decides; `lineage`: the ids of the steps behind it."""
 
     accuracy_drop: Drop | None = None
     speedup: Speedup | None = None
+    rounds: tuple[RoundRatio, ...] = ()
     lineage: tuple[str, ...] = ()
 
 

@@ -57,7 +57,7 @@ def deployable_lines(report: Report) -> list[Line]:
 
 
 def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
-    latency, flow = entry.latency_ms, entry.throughput
+    latency, flow = entry.latency_ms, entry.throughput[-1] if entry.throughput else None  # of the largest batch
     drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
     faster = entry.speedup if isinstance(entry, Deployable) else None
     f1 = entry.metrics.get("macro_f1")

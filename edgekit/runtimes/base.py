@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from edgekit.artifact import Artifact, Frozen, Task
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError, MissingExtraError
 from edgekit.jobs import Call, Inputs, Job
 
-__all__ = ["WORKERS", "Runtime", "Samples", "WorkerRuntime", "Workload", "inputs_of", "task_of"]
+__all__ = ["Cycle", "Runtime", "Samples", "WorkerRuntime", "Workload", "inputs_of", "read_sitting", "task_of"]
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-WORKERS = Path(__file__).parent / "workers"
 
 
 class Workload(Frozen):
@@ -32,17 +30,23 @@ class Workload(Frozen):
     )
     items: int = Field(32, ge=1, le=100_000, description="examples that are timed, spread over the data's lengths")
     threads: int = Field(0, ge=0, le=1024, description="threads of an inference; 0: physical cores, at most 4")
-    rounds: int = Field(8, ge=2, le=1000, description="rounds of blocks; 6 or more for a 95% interval")
-    seconds: float = Field(0.3, gt=0, le=3600, description="seconds per block, in whole passes over the items")
-    warmup: int = Field(16, ge=0, le=100_000, description="examples run before a block's timing starts")
-    throughput_batch: int = Field(8, ge=0, le=4096, description="batch of the throughput figure; 0: leave it out")
-    seed: int = Field(0, ge=0, description="order of blocks and items")
+    rounds: int = Field(
+        8, ge=2, le=1000, description="rounds, each of fresh processes that take turns; 6 or more for a 95% interval"
+    )
+    seconds: float = Field(1.5, gt=0, le=3600, description="seconds that the files of a round take turns")
+    budget: float = Field(
+        0.0, ge=0, description="seconds to go on with more rounds for until every rule about latency is decided"
+    )
+    warmup: int = Field(16, ge=0, le=100_000, description="fewest inferences before timing; it goes on until steady")
+    at_once: int = Field(8, ge=3, le=64, description="files in memory at a time, the baseline twice among them")
+    throughput_batches: tuple[int, ...] = Field((8,), description="batches of the throughput figures")
+    seed: int = Field(0, ge=0, description="order of turns and items")
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A finished job: `logits` (rows, labels) float32 of predict mode, `wall_ms` and `cpu_ms` (inferences,) of latency
-    mode (CPU time of the whole process, all threads). Times in milliseconds, memory in bytes."""
+    """A finished job: `logits` (rows, labels) float32 where it predicted, `wall_ms` and `cpu_ms` (inferences,) where it
+    was timed (CPU time of the whole process, all threads). Times in milliseconds, memory in bytes."""
 
     runtime: str
     version: str
@@ -107,15 +111,16 @@ class _Result(_Wire):
 class WorkerRuntime:
     """A runtime whose worker is a script in `workers/`; `model` and `tokenizer` are file names in the artifact.
 
-    `extra`: edgekit's extra that installs it; `package`: the worker imports edgekit; `batches`: it can be timed on
-    several examples at once.
+    `provider`: what it computes on, in the runtime's own words; `extra`: edgekit's extra that installs it; `package`:
+    the worker imports edgekit; `batches`: it can be timed on several examples at once.
     """
 
     name: str
     libraries: tuple[str, ...]
-    worker: Path
+    worker: str
     model: str
     tokenizer: str | None
+    provider: str = ""
     extra: str = ""
     package: bool = False
     batches: bool = True
@@ -125,17 +130,13 @@ class WorkerRuntime:
         for name in filter(None, (self.model, self.tokenizer)):
             if not (artifact.path / name).is_file():
                 raise DeviceError(f"{artifact.path}: no {name}, which {self.name} needs")
-        return Job(artifact, self.worker, self.model, self.tokenizer, inputs, call, self.package)
+        return Job(artifact, self.worker, self.model, self.tokenizer, inputs, call, self.provider, self.package)
 
     def parse(self, raw: bytes) -> Samples:
         """See `Runtime.parse`."""
         import numpy as np
 
-        try:
-            result = _Result.model_validate_json(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise DeviceError(f"{self.name}: broken result ({first['loc']}: {first['msg']})") from None
+        result = _read(_Result, raw, self.name)
         if result.error is not None:
             if result.error.kind == "missing_runtime" and self.extra:
                 raise MissingExtraError(self.name, self.extra)
@@ -160,6 +161,43 @@ class WorkerRuntime:
             cpu,
             result.peak_rss_bytes,
         )
+
+
+class Cycle(_Wire):
+    """Each member of a sitting did `count` items from `start` on, in this `order`; a `warm` one does not count."""
+
+    start: int
+    count: int
+    order: tuple[int, ...]
+    warm: bool = False
+
+
+class _Sitting(_Wire):
+    members: list[JsonValue] = []
+    cycles: tuple[Cycle, ...] = ()
+    error: _Error | None = None
+
+
+def read_sitting(raw: bytes) -> tuple[list[bytes], tuple[Cycle, ...]]:
+    """RESULT.json of a sitting: each member's own RESULT.json, for its runtime to parse, and the cycles.
+
+    Raises DeviceError where the sitting itself failed; what failed a member, its runtime says.
+    """
+    result = _read(_Sitting, raw, "duet_worker")
+    if result.error is not None:
+        raise DeviceError(f"duet_worker: {result.error.message} ({result.error.kind})")
+    return [json.dumps(member).encode() for member in result.members], result.cycles
+
+
+W = TypeVar("W", bound=_Wire)
+
+
+def _read(kind: type[W], raw: bytes, name: str) -> W:
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DeviceError(f"{name}: broken result ({first['loc']}: {first['msg']})") from None
 
 
 def task_of(artifact: Artifact) -> Task:

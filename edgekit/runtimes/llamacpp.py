@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from edgekit.runtimes.base import WORKERS, WorkerRuntime
+from edgekit.runtimes.base import WorkerRuntime
 
 __all__ = ["LLAMACPP"]
 
 LLAMACPP = WorkerRuntime(
     name="llama.cpp",
     libraries=("llama-cpp-python",),
-    worker=WORKERS / "llama_worker.py",
+    worker="llama_worker.py",
     model="model.gguf",
     tokenizer=None,
+    provider="cpu",
     extra="gguf",
     batches=False,
 )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from edgekit.runtimes.base import WORKERS, WorkerRuntime
+from edgekit.runtimes.base import WorkerRuntime
 
 __all__ = ["ONNXRUNTIME"]
 
 ONNXRUNTIME = WorkerRuntime(
     name="onnxruntime",
     libraries=("onnxruntime", "tokenizers"),
-    worker=WORKERS / "ort_worker.py",
+    worker="ort_worker.py",
     model="model.onnx",
     tokenizer="tokenizer.json",
+    provider="CPUExecutionProvider",
 )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from edgekit.runtimes.base import WORKERS, WorkerRuntime
+from edgekit.runtimes.base import WorkerRuntime
 
 __all__ = ["TORCH"]
 
 TORCH = WorkerRuntime(
     name="torch",
     libraries=("torch", "transformers", "tokenizers"),
-    worker=WORKERS / "torch_worker.py",
+    worker="torch_worker.py",
     model="",
     tokenizer="tokenizer.json",
+    provider="cpu",
     package=True,
 )

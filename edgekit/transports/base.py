@@ -1,26 +1,62 @@
-"""What every transport can do: say where it leads, and run one job there."""
+"""What every transport can do: say where it leads, and run one piece of work there."""
 
 from __future__ import annotations
 
+import signal
 from typing import Protocol
 
-from edgekit.jobs import Completed, Job
+from edgekit.jobs import Completed, Fidelity, Work
 
-__all__ = ["Transport"]
+__all__ = ["TAIL", "Transport", "pools", "why_it_ended"]
+
+TAIL = 2000  # characters of stderr that are kept
+SIGNALS = {
+    signal.SIGILL: "unsupported_isa: the file or the runtime uses instructions that this processor lacks",
+    signal.SIGKILL: "killed from outside: most likely out of memory",
+    signal.SIGSEGV: "the runtime crashed",
+    signal.SIGABRT: "the runtime gave up",
+}
 
 
 class Transport(Protocol):
-    """A way to a machine. Implementations kill what they started when a job takes too long or is interrupted."""
+    """A way to a machine, and how Python is started there (its launcher).
+
+    Implementations kill what they started, on the machine itself, when work takes too long or is interrupted, and leave
+    nothing behind but what they keep by digest.
+    """
 
     @property
     def name(self) -> str:
         """Short name for reports."""
 
+    @property
+    def fidelity(self) -> Fidelity:
+        """Whether times measured there mean anything."""
+
     def identity(self, libraries: tuple[str, ...]) -> dict[str, str]:
         """What decides the numbers there: processor, instruction sets, versions of `libraries`."""
 
-    def run(self, job: Job) -> Completed:
-        """Run the job to its end.
+    def run(self, work: Work) -> Completed:
+        """Run the work to its end.
 
         Raises DeviceError for a timeout, a process that died, or one that left no result.
         """
+
+
+def pools(threads: int) -> dict[str, str]:
+    """Environment that holds every thread pool to `threads`."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
+
+
+def why_it_ended(code: int, stderr: str) -> str:
+    """Why a process without a result ended, in a line or two; `code` is negative for a signal."""
+    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        why = SIGNALS.get(-code, "ended by a signal")  # type: ignore[call-overload]
+        return f"{why} ({name})" + (f": {last}" if last else "")
+    return last or f"exit code {code} and no result"

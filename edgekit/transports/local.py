@@ -1,4 +1,4 @@
-"""This machine: one fresh process per job, in a temporary folder of its own."""
+"""This machine: one fresh process per piece of work, in a temporary folder of its own."""
 
 from __future__ import annotations
 
@@ -10,61 +10,64 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgekit.artifact import library_versions
+from edgekit.artifact import Artifact, library_versions
 from edgekit.errors import DeviceError
-from edgekit.jobs import Completed, Job
+from edgekit.jobs import WORKERS, Completed, Fidelity, Inputs, Work
+from edgekit.launchers import Launcher, Native
 from edgekit.machine import describe
+from edgekit.transports.base import TAIL, pools, why_it_ended
 
 __all__ = ["LOCAL", "Local"]
 
-TAIL = 2000  # characters of stderr that are kept
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-SIGNALS = {
-    signal.SIGILL: "the file or the runtime uses instructions that this processor lacks",
-    signal.SIGKILL: "killed from outside: most likely out of memory",
-    signal.SIGSEGV: "the runtime crashed",
-    signal.SIGABRT: "the runtime gave up",
-}
 
 
 @dataclass(frozen=True)
 class Local:
-    """A subprocess on this machine."""
+    """A subprocess on this machine. `cores`: the processors it may run on (empty: any; Linux)."""
 
-    python: str = sys.executable
+    launcher: Launcher = field(default=Native(sys.executable))
+    cores: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
-        return "local"
+        return "local" if self.launcher.name == "native" else f"local, {self.launcher.name}"
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return self.launcher.fidelity
 
     def identity(self, libraries: tuple[str, ...]) -> dict[str, str]:
         """Processor, instruction sets and library versions: predictions of int8 files depend on all three."""
         machine = describe()
         return {"cpu": machine.cpu, "isa": " ".join(machine.isa), **library_versions(libraries)}
 
-    def run(self, job: Job) -> Completed:
-        """Run the job in a fresh process. Raises DeviceError where it fails (see `Transport.run`)."""
+    def run(self, work: Work) -> Completed:
+        """Run the work in a fresh process. Raises DeviceError where it fails (see `Transport.run`)."""
         try:
             with tempfile.TemporaryDirectory(prefix="edgekit-job-", ignore_cleanup_errors=True) as folder:
-                return self._run_in(Path(folder), job)
+                return self._run_in(Path(folder), work)
         except OSError as error:
-            raise DeviceError(f"{job.worker.stem} could not be started: {error}") from None
+            raise DeviceError(f"{work.name} could not be started: {error}") from None
 
-    def _run_in(self, folder: Path, job: Job) -> Completed:
-        inputs, spec, result = folder / "inputs.json", folder / "job.json", folder / "result.json"
-        inputs.write_text(json.dumps(job.inputs.wire()), encoding="utf-8")
-        spec.write_text(json.dumps(job.wire(str(job.artifact.path.resolve()), str(inputs))), encoding="utf-8")
+    def _run_in(self, folder: Path, work: Work) -> Completed:
+        place = _Here(folder, self.launcher)
+        spec, result = folder / "job.json", folder / "result.json"
+        spec.write_text(json.dumps(work.wire(place)), encoding="utf-8")
         start = time.perf_counter()
-        code, stderr = self._process([self.python, str(job.worker), str(spec), str(result)], job, folder)
+        command = [*place.python(), place.worker(work.script), str(spec), str(result)]
+        code, stderr = self._process(command, work, folder)
         seconds = time.perf_counter() - start
         if not result.exists():
-            raise DeviceError(f"{job.worker.stem} failed on {job.artifact.path.name}: {_reason(code, stderr)}")
-        return Completed(result.read_bytes(), seconds, stderr)
+            raise DeviceError(f"{work.name} failed: {why_it_ended(code, stderr)}")
+        counts = folder / self.launcher.counts
+        counted = self.launcher.instructions(counts.read_bytes()) if counts.is_file() else ()
+        return Completed(result.read_bytes(), seconds, stderr, counted)
 
-    def _process(self, command: list[str], job: Job, folder: Path) -> tuple[int, str]:
+    def _process(self, command: list[str], work: Work, folder: Path) -> tuple[int, str]:
         """Exit code and end of stderr. The process leads a group of its own, which never outlives this call."""
         log = folder / "stderr.txt"
         with log.open("wb") as stderr:
@@ -74,21 +77,50 @@ class Local:
                 stdout=stderr,
                 stderr=stderr,
                 cwd=folder,
-                env=_environment(job),
+                env=_environment(work),
                 start_new_session=True,
             )
             try:
-                process.wait(timeout=job.call.timeout)
+                if self.cores:
+                    os.sched_setaffinity(process.pid, self.cores)
+                process.wait(timeout=work.timeout)
             except subprocess.TimeoutExpired:
-                raise DeviceError(
-                    f"{job.worker.stem} on {job.artifact.path.name}: still running after {job.call.timeout:g} s, killed"
-                ) from None
+                raise DeviceError(f"{work.name}: still running after {work.timeout:g} s, killed") from None
             finally:
                 _end(process)
         return process.returncode, log.read_text(encoding="utf-8", errors="replace")[-TAIL:]
 
 
 LOCAL = Local()
+
+
+@dataclass(frozen=True)
+class _Here:
+    """This machine as a place: things are where they are; inputs go into the work's folder."""
+
+    home: Path
+    launcher: Launcher
+
+    def python(self) -> list[str]:
+        return self.launcher.command(self)
+
+    def worker(self, name: str) -> str:
+        return str(WORKERS / name)
+
+    def artifact(self, artifact: Artifact) -> str:
+        return str(artifact.path.resolve())
+
+    def inputs(self, inputs: Inputs) -> str:
+        text = json.dumps(inputs.wire())
+        path = self.home / f"inputs-{hash(text):x}.json"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    def bundle(self, folder: Path, digest: str) -> str:
+        return str(folder.resolve())
+
+    def folder(self) -> str:
+        return str(self.home)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -98,24 +130,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _environment(job: Job) -> dict[str, str]:
-    """The caller's environment, with every thread pool held to the job's threads."""
-    env = dict(os.environ)
-    threads = str(job.call.threads)
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    env.update(dict.fromkeys(pools, threads))
-    env["TOKENIZERS_PARALLELISM"] = "false"
+def _environment(work: Work) -> dict[str, str]:
+    """The caller's environment, with every thread pool held to the work's threads."""
+    env = {**os.environ, **pools(work.threads)}
     env.pop("OMP_WAIT_POLICY", None)  # training here waits passively; a device's runtime would not
-    if job.package:
+    if work.package:
         env["PYTHONPATH"] = os.pathsep.join(p for p in (str(PACKAGE_ROOT), env.get("PYTHONPATH", "")) if p)
     return env
-
-
-def _reason(code: int, stderr: str) -> str:
-    """Why a process without a result ended, in a line or two."""
-    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
-    if code < 0:
-        name = signal.Signals(-code).name
-        why = SIGNALS.get(signal.Signals(-code), "ended by a signal")
-        return f"{why} ({name})" + (f": {last}" if last else "")
-    return last or f"exit code {code} and no result"

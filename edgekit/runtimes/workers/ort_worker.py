@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PROVIDER = "CPUExecutionProvider"
+from harness import JobError, answer, execute
+
 Feed = dict[str, Any]
 
 
-class JobError(Exception):
-    """A job that cannot be done; `kind` is for programs, the message for people."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-def open_session(model: str, threads: int) -> Any:
-    """An InferenceSession on the processor with all graph optimizations, checked to be what was asked for."""
+def open_session(model: str, threads: int, provider: str) -> Any:
+    """An InferenceSession on `provider` with all graph optimizations, checked to run where it was asked to."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    if provider not in onnxruntime.get_available_providers():
+        raise JobError("missing_runtime", f"this onnxruntime has no {provider}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -35,13 +28,13 @@ def open_session(model: str, threads: int) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDER])
+        session = onnxruntime.InferenceSession(model, options, providers=[provider])
     except (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.NoSuchFile) as error:
         raise JobError("bad_model", str(error)) from None
     except (state.NotImplemented, state.RuntimeException) as error:
         raise JobError("unsupported_model", str(error)) from None
-    if session.get_providers() != [PROVIDER]:
-        raise JobError("provider", f"asked for {PROVIDER}, the session runs on {session.get_providers()}")
+    if session.get_providers()[0] != provider:  # a provider that fails to start is left out without a word
+        raise JobError("provider", f"asked for {provider}, the session runs on {session.get_providers()}")
     return session
 
 
@@ -77,65 +70,6 @@ def feed(rows: Sequence[tuple[list[int], list[int]]], names: set[str], inputs: d
     return {name: arrays[name] for name in names}
 
 
-def predict(run: Callable[[Any], Any], rows: list[Any], make: Callable[[list[Any]], Any], batch: int) -> list[Any]:
-    """Logits of every row, in order. Rows of like length share a batch, so that little is padded."""
-    logits: list[Any] = [None] * len(rows)
-    order = sorted(range(len(rows)), key=lambda at: len(rows[at][0]))
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        for at, row in zip(chosen, run(make([rows[at] for at in chosen])).tolist(), strict=True):
-            logits[at] = row
-    return logits
-
-
-def measure(run: Callable[[Any], Any], feeds: list[Any], job: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Wall and CPU milliseconds of each inference: whole passes until `seconds`, or exactly `iterations`."""
-    for at in range(job["warmup"]):
-        run(feeds[at % len(feeds)])
-    count, seconds = job["iterations"], job["seconds"] or 0.0
-    wall: list[float] = []
-    cpu: list[float] = []
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    begin = time.perf_counter()
-    while len(wall) < count if count is not None else not wall or time.perf_counter() - begin < seconds:
-        for inputs in feeds if count is None else feeds[: count - len(wall)]:
-            cpu_start, start = time.process_time_ns(), time.perf_counter_ns()
-            run(inputs)
-            end, cpu_end = time.perf_counter_ns(), time.process_time_ns()
-            wall.append((end - start) / 1e6)
-            cpu.append((cpu_end - cpu_start) / 1e6)
-    gc.enable()
-    return wall, cpu
-
-
-def execute(run: Callable[[Any], Any], rows: list[Any], make: Callable[[list[Any]], Any], job: dict[str, Any]) -> Any:
-    """What the job asks for, after one first inference that is timed apart."""
-    size = job["batch"]
-    items = job["items"] if job["items"] is not None else range(len(rows))
-    chosen = [rows[at] for at in items]
-    first = make(chosen[:size])
-    start = time.perf_counter()
-    run(first)
-    result: dict[str, Any] = {"first_ms": (time.perf_counter() - start) * 1e3}
-    if job["mode"] == "predict":
-        return result | {"logits": predict(run, rows, make, size)}
-    wall, cpu = measure(run, [make(chosen[at : at + size]) for at in range(0, len(chosen), size)], job)
-    return result | {"samples_ms": wall, "cpu_ms": cpu}
-
-
-def peak_rss() -> int:
-    """Most bytes this process ever held. Not by getrusage on Linux: there a child starts with its parent's peak."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def work(job: dict[str, Any]) -> dict[str, Any]:
     """Do the job; the content of RESULT.json."""
     import onnxruntime
@@ -144,7 +78,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     inputs = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
     rows = tokenize(job["tokenizer"], inputs)
     start = time.perf_counter()
-    session = open_session(job["model"], job["threads"])
+    session = open_session(job["model"], job["threads"], job["provider"])
     load_ms = (time.perf_counter() - start) * 1e3
     names = {i.name for i in session.get_inputs()}
 
@@ -158,25 +92,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         return feed(chosen, names, inputs)
 
     info = {"name": "onnxruntime", "version": onnxruntime.__version__, "providers": session.get_providers()}
-    return {"runtime": info, "threads": job["threads"], "load_ms": load_ms, **execute(run, rows, make, job)}
-
-
-def answer(work: Callable[[dict[str, Any]], dict[str, Any]], job_path: str, result_path: str) -> None:
-    """Write RESULT.json, with a result or an error, in one piece."""
-    error = None
-    result: dict[str, Any] = {}
-    try:
-        result = work(json.loads(Path(job_path).read_text(encoding="utf-8")))
-    except ImportError as missing:
-        error = {"kind": "missing_runtime", "message": str(missing)}
-    except MemoryError:
-        error = {"kind": "out_of_memory", "message": "out of memory"}
-    except JobError as failed:
-        error = {"kind": failed.kind, "message": str(failed)}
-    result |= {"schema": 1, "peak_rss_bytes": peak_rss(), "error": error}
-    partial = Path(result_path + ".part")
-    partial.write_text(json.dumps(result), encoding="utf-8")
-    partial.replace(result_path)
+    done = execute(job, rows, make, run, lambda row: len(row[0]))
+    return {"runtime": info, "threads": job["threads"], "load_ms": load_ms, **done}
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness import JobError, answer, execute
+
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import ModelError
-from edgekit.runtimes.workers.ort_worker import JobError, answer, execute
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
@@ -21,6 +22,9 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     from edgekit.nn.load import load_classifier
     from edgekit.tasks.text_classification import encode
 
+    device = job["provider"]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise JobError("missing_runtime", "this torch has no CUDA device")
     torch.set_num_threads(job["threads"])
     raw = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
     folder = Path(job["model"])
@@ -29,18 +33,20 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     encoded = encode(folder, table, task)
     start = time.perf_counter()
     try:
-        model = load_classifier(folder)
+        model = load_classifier(folder, device=device)
     except ModelError as error:
         raise JobError("bad_model", str(error)) from None
     load_ms = (time.perf_counter() - start) * 1e3
 
-    def run(batch: Any) -> Any:
-        return model(**batch).logits
+    def make(rows: list[int]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
 
-    rows = [(ids, at) for at, ids in enumerate(encoded.ids)]
+    def run(batch: dict[str, torch.Tensor]) -> Any:
+        return model(**batch).logits.tolist()  # which waits for a GPU
+
     with torch.inference_mode():
-        done = execute(run, rows, lambda chosen: encoded.batch([at for _, at in chosen]), job)
-    info = {"name": "torch", "version": torch.__version__, "providers": ["cpu"]}
+        done = execute(job, range(len(encoded)), make, run, lambda row: len(encoded.ids[row]))
+    info = {"name": "torch", "version": torch.__version__, "providers": [device]}
     return {"runtime": info, "threads": job["threads"], "load_ms": load_ms, **done}
 
 

@@ -1,0 +1,37 @@
+"""Python as it is on the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekit.jobs import Fidelity, Place
+
+__all__ = ["NATIVE", "Native"]
+
+
+@dataclass(frozen=True)
+class Native:
+    """The interpreter `python`: a path, or a name that the machine's shell finds."""
+
+    python: str = "python3"
+
+    @property
+    def name(self) -> str:
+        return "native"
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return "measured"
+
+    def command(self, place: Place) -> list[str]:
+        return [self.python]
+
+    @property
+    def counts(self) -> str:
+        return ""
+
+    def instructions(self, raw: bytes) -> tuple[int, ...]:
+        return ()
+
+
+NATIVE = Native()

@@ -1,0 +1,224 @@
+"""From raw blocks to figures: pairs within a round, ratios over rounds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.artifact import Artifact, Format, Frozen
+from edgekit.explain import Subject, explain, precision_of
+from edgekit.machine import describe
+from edgekit.report.schema import (
+    Conditions,
+    Control,
+    Instructions,
+    Latency,
+    RoundRatio,
+    RuntimeInfo,
+    Speedup,
+    Throughput,
+)
+from edgekit.statistics import Interval, median_interval
+
+__all__ = ["Bench", "Block", "Kind", "Measurement", "round_ratio", "summarize"]
+
+Kind = Literal["latency", "control", "throughput", "count"]
+FLOAT = NDArray[np.float64]
+FEWEST_ROUNDS = 6  # for a 95% interval of a median
+
+
+class Block(Frozen):
+    """One file in one process: raw samples, in milliseconds. Sample i is of batch `items[i]` of the timed examples;
+    blocks of one round have the same items, and sample i of each was taken in the same cycle.
+
+    `seconds`: the whole process (of a sitting, all of it) with its start.
+    """
+
+    id: str
+    kind: Kind
+    round: int
+    batch: int
+    items: tuple[int, ...]
+    wall_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+    load_ms: float
+    first_ms: float
+    peak_rss_bytes: int
+    seconds: float
+    runtime: RuntimeInfo
+    instructions: tuple[int, ...] = ()
+
+
+class Measurement(Frozen):
+    """A file, measured. `speedup` and `rounds` are empty for the baseline itself; times are None where emulated."""
+
+    id: str
+    format: Format
+    precision: str
+    size_bytes: int
+    latency_ms: Latency | None
+    speedup: Speedup | None
+    rounds: tuple[RoundRatio, ...] = ()
+    throughput: tuple[Throughput, ...] = ()
+    load_ms: float | None
+    first_ms: float | None
+    peak_rss_bytes: int | None
+    instructions: Instructions | None = None
+    runtime: RuntimeInfo
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All of a measurement: figures by id, the A/A control (None where emulated), what was fed, and the raw blocks."""
+
+    measurements: dict[str, Measurement]
+    control: Control | None
+    conditions: Conditions
+    blocks: tuple[Block, ...]
+    interrupted: bool = False
+
+
+def summarize(
+    deployables: Mapping[str, Artifact],
+    baseline: str,
+    blocks: Sequence[Block],
+    conditions: Conditions,
+    *,
+    interrupted: bool = False,
+) -> Bench:
+    """The figures of all files."""
+    found = {name: _measurement(name, deployables[name], baseline, blocks) for name in deployables}
+    noted = {name: _noted(found[name], deployables, found, conditions) for name in found}
+    control = None
+    if pairs := _paired(blocks, baseline, baseline, "control"):
+        rounds = tuple(round_ratio(first, second) for first, second in pairs)
+        control = Control(**_over_rounds(rounds).model_dump(), rounds=rounds)
+    return Bench(noted, control, conditions, tuple(blocks), interrupted)
+
+
+def round_ratio(baseline: Block, other: Block) -> RoundRatio:
+    """Time of `other` / time of `baseline` in one round; samples are paired by their place.
+
+    p50 and cpu: median of the pairs' ratios. p90, p99: ratio of the percentiles, which belong to no pair.
+    """
+    count = min(len(baseline.wall_ms), len(other.wall_ms))
+    ours, theirs = np.asarray(other.wall_ms[:count]), np.asarray(baseline.wall_ms[:count])
+    cpu_ours, cpu_theirs = np.asarray(other.cpu_ms[:count]), np.asarray(baseline.cpu_ms[:count])
+    seen = (cpu_ours > 0) & (cpu_theirs > 0)  # the clock of CPU time may be too coarse for one inference
+    return RoundRatio(
+        p50=_median_ratio(ours, theirs),
+        p90=float(np.percentile(ours, 90) / np.percentile(theirs, 90)),
+        p99=float(np.percentile(ours, 99) / np.percentile(theirs, 99)),
+        cpu=_median_ratio(cpu_ours[seen], cpu_theirs[seen]) if seen.any() else None,
+        pairs=count,
+    )
+
+
+def _median_ratio(ours: FLOAT, theirs: FLOAT) -> float:
+    return float(np.exp(np.median(np.log(ours) - np.log(theirs))))
+
+
+def _over_rounds(rounds: Sequence[RoundRatio]) -> Interval:
+    """How many times faster, over rounds: median and interval of 1 / p50."""
+    return median_interval([1.0 / ratio.p50 for ratio in rounds])
+
+
+def _paired(blocks: Sequence[Block], baseline: str, name: str, kind: Kind) -> list[tuple[Block, Block]]:
+    """Blocks of the baseline and of `name` (of `kind`), by round. A round may have several sittings, each with a
+    baseline of its own: a block is paired with the one that stands before it."""
+    pairs: list[tuple[Block, Block]] = []
+    first: Block | None = None
+    for block in blocks:
+        if block.id == baseline and block.kind == "latency":
+            first = block
+        if block.id == name and block.kind == kind and first is not None and first is not block:
+            pairs.append((first, block))
+    return pairs
+
+
+def _measurement(name: str, artifact: Artifact, baseline: str, blocks: Sequence[Block]) -> Measurement:
+    mine = [b for b in blocks if b.id == name]
+    timed = [b for b in mine if b.kind == "latency"]
+    rounds = () if name == baseline else tuple(round_ratio(*p) for p in _paired(blocks, baseline, name, "latency"))
+    return Measurement(
+        id=name,
+        format=artifact.format,
+        precision=precision_of(artifact),
+        size_bytes=artifact.size_bytes,
+        latency_ms=_latency(timed),
+        speedup=Speedup(against=baseline, **_over_rounds(rounds).model_dump()) if rounds else None,
+        rounds=rounds,
+        throughput=_throughput([b for b in mine if b.kind == "throughput"]),
+        load_ms=float(np.median([b.load_ms for b in timed])) if timed else None,
+        first_ms=float(np.median([b.first_ms for b in timed])) if timed else None,
+        peak_rss_bytes=max(b.peak_rss_bytes for b in timed) if timed else None,
+        instructions=_instructions([b for b in mine if b.kind == "count"]),
+        runtime=mine[0].runtime,
+    )
+
+
+def _latency(blocks: Sequence[Block]) -> Latency | None:
+    """Percentiles of all inferences; each one's interval over rounds (a round is a fresh process)."""
+    if not blocks:
+        return None
+    wall = np.concatenate([np.asarray(b.wall_ms) for b in blocks])
+    p50, p90, p99 = (float(v) for v in np.percentile(wall, (50, 90, 99)))
+    spread = {
+        f"p{q}_interval": (found.low, found.high)
+        for q in (50, 90, 99)
+        for found in [median_interval([float(np.percentile(b.wall_ms, q)) for b in blocks])]
+    }
+    return Latency.model_validate({"p50": p50, "p90": p90, "p99": p99, "n": len(wall), **spread})
+
+
+def _throughput(blocks: Sequence[Block]) -> tuple[Throughput, ...]:
+    """By batch, the better round's rate: a rate is what the machine can do, and a neighbour only ever lowers it."""
+    best: dict[int, float] = {}
+    for block in blocks:
+        rate = 1000.0 * block.batch / float(np.mean(_per_item(block)))
+        best[block.batch] = max(rate, best.get(block.batch, 0.0))
+    return tuple(Throughput(batch=batch, per_second=best[batch]) for batch in sorted(best))
+
+
+def _per_item(block: Block) -> FLOAT:
+    """Median over the passes, (items,): one preempted inference does not count."""
+    wall, items = np.asarray(block.wall_ms), np.asarray(block.items)
+    return np.asarray([np.median(wall[items == item]) for item in np.unique(items)], dtype=np.float64)
+
+
+def _instructions(blocks: Sequence[Block]) -> Instructions | None:
+    counted = [count for block in blocks for count in block.instructions]
+    if not counted:
+        return None
+    middle = float(np.median(counted))
+    return Instructions(median=middle, spread=(max(counted) - min(counted)) / middle if middle else 0.0, n=len(counted))
+
+
+def _noted(
+    found: Measurement, artifacts: Mapping[str, Artifact], all_found: Mapping[str, Measurement], conditions: Conditions
+) -> Measurement:
+    """The measurement with its notes: too few rounds, and a quantized file that did not repay its cost."""
+    if found.speedup is None or found.latency_ms is None:
+        return found
+    notes = []
+    if conditions.rounds < FEWEST_ROUNDS:
+        notes.append(f"{conditions.rounds} rounds are too few for a 95% interval: the speedup's is the range of rounds")
+    parents = set(artifacts[found.id].manifest.parents.values())
+    against = found.speedup.against
+    parent = all_found[next((n for n, a in artifacts.items() if a.key in parents and n != found.id), against)]
+    times = found.speedup.value / (parent.speedup.value if parent.speedup is not None else 1.0)
+    tokens = conditions.tokens.p50 if conditions.tokens is not None else None
+    subjects = (_subject(found, artifacts[found.id]), _subject(parent, artifacts[parent.id]))
+    notes += explain(*subjects, describe(), speedup=times, tokens=tokens)
+    return found.model_copy(update={"notes": tuple(notes)})
+
+
+def _subject(found: Measurement, artifact: Artifact) -> Subject:
+    embeddings = str(artifact.manifest.config.get("embeddings", ""))
+    p50 = found.latency_ms.p50 if found.latency_ms is not None else 0.0
+    return Subject(found.id, found.precision, p50, found.size_bytes, embeddings)
