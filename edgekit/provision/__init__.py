@@ -1,0 +1,1 @@
+"""What targets need, prepared into a cache: system roots, wheels, browsers. One file per target family."""
