@@ -167,14 +167,15 @@ def _sitting(session: _Session, number: int, group: Sequence[str]) -> list[Block
     sitting = Sitting(jobs, items, workload.seconds, timeout, seed=workload.seed + number)
     completed = session.transport.run(sitting)
     members, cycles = read_sitting(completed.raw)
-    blocks = []
-    for at, (name, raw) in enumerate(zip(group, members, strict=False)):
-        samples = _parse(session, name, raw)
-        kind: Kind = "control" if at == 1 else "latency"
-        blocks.append(_turns(name, kind, number, workload.batch, samples, cycles, items, completed.seconds))
-    if len(blocks) < len(group):
-        raise DeviceError(f"{group[len(blocks)]}: it could not be started beside {', '.join(group[: len(blocks)])}")
-    return blocks
+    found = [_parse(session, name, raw) for name, raw in zip(group, members, strict=False)]  # first, what failed any
+    if len(found) < len(group):
+        raise DeviceError(f"{group[len(found)]}: it could not be started beside {', '.join(group[: len(found)])}")
+    return [
+        _turns(
+            name, "control" if at == 1 else "latency", number, workload.batch, samples, cycles, items, completed.seconds
+        )
+        for at, (name, samples) in enumerate(zip(group, found, strict=True))
+    ]
 
 
 def _single(session: _Session, kind: Kind, number: int, name: str, batch: int) -> Block:
@@ -187,7 +188,9 @@ def _single(session: _Session, kind: Kind, number: int, name: str, batch: int) -
         completed = session.transport.run(job)
     except DeviceError as error:
         raise DeviceError(f"{name}: {error.what}", hint=error.hint) from None
-    samples = _parse(session, name, completed.raw, timed=kind != "count")
+    samples = _parse(session, name, completed.raw)
+    if kind != "count":
+        _check_times(name, samples)
     items = tuple(at % (len(session.rows) // batch) for at in range(len(samples.wall_ms)))
     found = _block(name, kind, number, batch, items, samples, completed.seconds)
     return found.model_copy(update={"instructions": completed.instructions})
@@ -206,16 +209,17 @@ def _call(session: _Session, mode: str, batch: int) -> Call:
     )
 
 
-def _parse(session: _Session, name: str, raw: bytes, *, timed: bool = True) -> Samples:
-    runtime = runtime_of(session.deployables[name])
+def _parse(session: _Session, name: str, raw: bytes) -> Samples:
     try:
-        samples = runtime.parse(raw)
+        return runtime_of(session.deployables[name]).parse(raw)
     except DeviceError as error:
         raise DeviceError(f"{name}: {error.what}", hint=error.hint) from None
-    usable = len(samples.wall_ms) and len(samples.wall_ms) == len(samples.cpu_ms) and samples.wall_ms.min() > 0
-    if timed and not usable:
-        raise DeviceError(f"{name}: {runtime.name} returned no usable times")
-    return samples
+
+
+def _check_times(name: str, samples: Samples) -> None:
+    times = samples.wall_ms
+    if not (len(times) and len(times) == len(samples.cpu_ms) and times.min() > 0):
+        raise DeviceError(f"{name}: {samples.runtime} returned no usable times")
 
 
 def _turns(
@@ -229,6 +233,7 @@ def _turns(
     seconds: float,
 ) -> Block:
     """A member's block of the cycles that count. Raises DeviceError where times and cycles do not match."""
+    _check_times(name, samples)
     done = [(cycle, (cycle.start + at) % items) for cycle in cycles for at in range(cycle.count)]
     if len(done) != len(samples.wall_ms):
         raise DeviceError(f"{name}: {len(samples.wall_ms)} times for {len(done)} inferences")

@@ -110,7 +110,7 @@ class Job:
     @property
     def name(self) -> str:
         """For error texts."""
-        return f"{self.worker.removesuffix('.py')} on {self.artifact.path.name}"
+        return f"{Path(self.worker).stem} on {self.artifact.path.name}"
 
     @property
     def timeout(self) -> float:

@@ -82,6 +82,10 @@ class Bench:
     blocks: tuple[Block, ...]
     interrupted: bool = False
 
+    @property
+    def control_rounds(self) -> tuple[RoundRatio, ...]:
+        return self.control.rounds if self.control is not None else ()
+
 
 def summarize(
     deployables: Mapping[str, Artifact],

@@ -19,8 +19,8 @@ import edgekit.formats
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.formats.gguf_encoder import write_gguf
+from edgekit.jobs import WORKERS
 from edgekit.nn.load import load_classifier
-from edgekit.runtimes.base import WORKERS
 from edgekit.tasks.text_classification import encode
 
 TEXTS = ("where is my card", "money still not arrived?", "", "top up cash rate " * 20, "Café, please!")
@@ -44,7 +44,7 @@ def torch_logits(folder: Path, table: Table, task: Task = TASK) -> np.ndarray:
         return np.stack([model(torch.tensor([ids])).logits[0].numpy() for ids in rows])
 
 
-def run(folder: Path, mode: str, pairs: list[str] | None = None, **job: Any) -> tuple[int, dict[str, Any]]:
+def run(folder: Path, mode: str, pairs: list[str] | None = None, **job: Any) -> dict[str, Any]:
     inputs = {"texts": list(TEXTS), "pairs": pairs, "max_length": job.pop("max_length", 24)}
     (folder / "inputs.json").write_text(json.dumps(inputs))
     whole = {"model": str(folder / "model.gguf"), "inputs": str(folder / "inputs.json"), "threads": 1, "mode": mode}
@@ -54,12 +54,14 @@ def run(folder: Path, mode: str, pairs: list[str] | None = None, **job: Any) -> 
     done = subprocess.run(worker, capture_output=True, text=True, timeout=60)
     assert done.stdout == ""
     assert done.stderr == ""
-    return done.returncode, json.loads((folder / "result.json").read_text())
+    assert done.returncode == 0
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
 
 
 def test_predict_in_batches_gives_torchs_logits_in_order(folder: Path) -> None:
-    code, result = run(folder, "predict", batch=3)
-    assert (code, result["schema"], result["error"], result["threads"]) == (0, 1, None, 1)
+    result = run(folder, "predict", batch=3)
+    assert (result["schema"], result["error"], result["threads"]) == (1, None, 1)
     assert result["runtime"]["name"] == "llama.cpp"
     assert np.abs(np.array(result["logits"]) - torch_logits(folder, Table(texts=TEXTS))).max() < 5e-3
     assert result["peak_rss_bytes"] > result["base_rss_bytes"] > 1e6
@@ -68,13 +70,13 @@ def test_predict_in_batches_gives_torchs_logits_in_order(folder: Path) -> None:
 
 
 def test_pairs_are_predicted_as_pairs(folder: Path) -> None:
-    _, result = run(folder, "predict", pairs=list(TEXTS[::-1]), batch=2)
+    result = run(folder, "predict", pairs=list(TEXTS[::-1]), batch=2)
     expected = torch_logits(folder, Table(texts=TEXTS, pairs=TEXTS[::-1]))
     assert np.abs(np.array(result["logits"]) - expected).max() < 5e-3
 
 
 def test_tokenize_keeps_the_end_mark_of_a_text_that_is_cut(folder: Path) -> None:
-    _, result = run(folder, "tokenize", max_length=9)
+    result = run(folder, "tokenize", max_length=9)
     ids = encode(folder, Table(texts=TEXTS), TASK.model_copy(update={"max_length": 9})).ids
     assert result["tokens"] == ids
     assert len(result["tokens"][3]) == 9
@@ -82,13 +84,13 @@ def test_tokenize_keeps_the_end_mark_of_a_text_that_is_cut(folder: Path) -> None
 
 
 def test_latency_times_exactly_the_iterations(folder: Path) -> None:
-    _, result = run(folder, "latency", warmup=2, iterations=7, items=[0, 1])
+    result = run(folder, "latency", warmup=2, iterations=7, items=[0, 1])
     assert len(result["samples_ms"]) == len(result["cpu_ms"]) == 7
     assert all(ms > 0 for ms in result["samples_ms"])
 
 
 def test_latency_by_seconds_makes_whole_passes(folder: Path) -> None:
-    _, result = run(folder, "latency", seconds=0.05, items=[0, 1, 2, 4], batch=2)
+    result = run(folder, "latency", seconds=0.05, items=[0, 1, 2, 4], batch=2)
     assert len(result["samples_ms"]) >= 2
     assert len(result["samples_ms"]) % 2 == 0
 
@@ -106,8 +108,7 @@ def test_latency_by_seconds_makes_whole_passes(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_told_in_the_result(folder: Path, job: dict[str, Any], kind: str) -> None:
-    code, result = run(folder, **({"mode": "predict"} | job))
-    assert code == 1
+    result = run(folder, **({"mode": "predict"} | job))
     assert result["error"]["kind"] == kind
     assert result["error"]["message"]
 
@@ -115,18 +116,18 @@ def test_what_cannot_be_done_is_told_in_the_result(folder: Path, job: dict[str, 
 def test_a_damaged_file_is_told_with_llamas_own_words(folder: Path) -> None:
     whole = (folder / "model.gguf").read_bytes()
     (folder / "model.gguf").write_bytes(whole[: len(whole) // 2])
-    code, result = run(folder, "predict")
-    assert (code, result["error"]["kind"]) == (1, "bad_model")
+    result = run(folder, "predict")
+    assert result["error"]["kind"] == "bad_model"
     assert "(" in result["error"]["message"]
 
 
 def test_a_missing_runtime_is_told(folder: Path) -> None:
     (folder / "llama_cpp.py").write_text("raise ImportError('no llama here')")
-    shutil.copyfile(WORKERS / "llama_worker.py", folder / "worker.py")
-    done = subprocess.run(
-        [sys.executable, str(folder / "worker.py"), "job.json", str(folder / "result.json")], timeout=60
-    )
-    assert done.returncode == 1
+    for name in ("llama_worker.py", "harness.py"):
+        shutil.copyfile(WORKERS / name, folder / name)
+    (folder / "job.json").write_text("{}")
+    command = [sys.executable, str(folder / "llama_worker.py"), str(folder / "job.json"), str(folder / "result.json")]
+    subprocess.run(command, timeout=60, check=True)
     error = json.loads((folder / "result.json").read_text())["error"]
     assert error == {"kind": "missing_runtime", "message": "no llama here"}
 

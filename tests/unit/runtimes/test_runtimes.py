@@ -16,7 +16,7 @@ import tiny_onnx
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError, MissingExtraError
-from edgekit.jobs import Call
+from edgekit.jobs import WORKERS, Call
 from edgekit.runtimes import RUNTIMES, Samples, runtime_of
 from edgekit.runtimes.base import inputs_of
 from edgekit.runtimes.llamacpp import LLAMACPP
@@ -151,7 +151,7 @@ def test_a_newer_worker_may_say_more() -> None:
 def test_every_format_has_a_runtime_whose_worker_exists() -> None:
     assert set(RUNTIMES) == {"hf", "onnx", "gguf"}
     for runtime in (ONNXRUNTIME, LLAMACPP):
-        assert runtime.worker.is_file()
+        assert (WORKERS / runtime.worker).is_file()
 
 
 EXAMPLE = Path(__file__).parents[3] / "edgekit/formats/examples/classify_onnx.py"

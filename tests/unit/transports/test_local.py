@@ -15,7 +15,7 @@ import tiny_onnx
 
 from edgekit.artifact import Artifact
 from edgekit.errors import DeviceError
-from edgekit.jobs import Call, Inputs, Job
+from edgekit.jobs import WORKERS, Call, Inputs, Job
 from edgekit.transports import LOCAL
 
 
@@ -28,7 +28,8 @@ def job(artifact: Artifact, folder: Path, code: str, *, timeout: float = 60.0, p
     worker = folder / "worker.py"
     worker.write_text("import json, os, sys, time\njob, result = sys.argv[1:]\n" + code, encoding="utf-8")
     inputs = Inputs(("on", "ö"), None, 8)
-    return Job(artifact, worker, "model.onnx", "tokenizer.json", inputs, Call("predict", 3, timeout=timeout), package)
+    call = Call("predict", 3, timeout=timeout)
+    return Job(artifact, str(worker), "model.onnx", "tokenizer.json", inputs, call, package=package)
 
 
 def gone(pid: int) -> bool:
@@ -67,7 +68,7 @@ def test_a_worker_gets_its_job_and_answers(artifact: Artifact, tmp_path: Path) -
     ],
 )
 def test_a_worker_that_dies_is_told(artifact: Artifact, tmp_path: Path, code: str, word: str) -> None:
-    with pytest.raises(DeviceError, match="worker failed on tiny") as caught:
+    with pytest.raises(DeviceError, match="worker on tiny failed") as caught:
         LOCAL.run(job(artifact, tmp_path, code))
     assert word in str(caught.value)
 
@@ -107,8 +108,8 @@ def test_an_interrupt_leaves_nothing_running(artifact: Artifact, tmp_path: Path)
 def test_peak_memory_is_the_workers_own(artifact: Artifact, tmp_path: Path) -> None:
     """getrusage would answer with this process's peak: a child is born with it."""
     block = bytearray(os.urandom(1)) * (300 << 20)
-    code = "from edgekit.runtimes.workers.ort_worker import peak_rss\njson.dump(peak_rss(), open(result, 'w'))"
-    peak = json.loads(LOCAL.run(job(artifact, tmp_path, code, package=True)).raw)
+    code = f"sys.path.append({str(WORKERS)!r})\nfrom harness import peak_rss\njson.dump(peak_rss(), open(result, 'w'))"
+    peak = json.loads(LOCAL.run(job(artifact, tmp_path, code)).raw)
     del block
     assert 5 << 20 < peak < 200 << 20
 
