@@ -21,7 +21,8 @@ from pathlib import Path
 from string import Template
 
 SEED = 20240607
-SPLITS = ("train", "validation", "test", "unlabeled")
+LABELLED = ("train", "validation", "test")
+SPLITS = (*LABELLED, "unlabeled")
 GRAMMAR = Path(__file__).with_name("home_intents_grammar.toml")
 OUT = Path(__file__).resolve().parent.parent / "edgekit" / "data" / "home_intents"
 
@@ -62,9 +63,9 @@ KINDS = {"": "command", "!": "fragment", "?": "question", ".": "statement"}
 CARD = Template("""\
 # home-intents
 
-Requests to a home assistant, each with what is wanted: $total English sentences, $intents intents, for text
-classification. It is the demo data set of edgekit: small enough to train on with a CPU, hard enough that a
-fine-tuned model still makes mistakes.
+Requests to a home assistant, each with what is wanted: $labelled English sentences, $intents intents, for text
+classification, and $unlabeled more without labels, for a student to learn from. It is the demo data set of
+edgekit: small enough to train on with a CPU, hard enough that a fine-tuned model still makes mistakes.
 
 **The sentences are made, not collected.** Nobody said them. A script fills in templates that were written
 for this data set, and then adds noise. No other data set was copied from or looked at.
@@ -76,8 +77,9 @@ for this data set, and then adds noise. No other data set was copied from or loo
 | `train.csv` | $train | $train_templates |
 | `validation.csv` | $validation | $validation_templates, and those of train |
 | `test.csv` | $test | $test_templates |
+| `unlabeled.csv` | $unlabeled | $unlabeled_templates |
 
-Columns: `text`, `intent`. UTF-8, comma-separated, LF ends of line, a header line. No two sentences of the
+Columns: `text`, `intent` (`unlabeled.csv`: `text` alone). UTF-8, comma-separated, LF ends of line, a header line. No two sentences of the
 data set are the same, over all splits, when case, spaces and punctuation are put aside.
 
 ## Intents
@@ -96,7 +98,7 @@ alarm counts as `alarm_set`. Where a speaker corrects herself, the last word hol
 
 ## How the test set differs
 
-The three splits have different lists of templates, so a test sentence is always phrased in a way that no
+The splits have different lists of templates, so a test sentence is always phrased in a way that no
 train sentence is. Validation sentences come to about 70 % from templates of their own, and for the rest
 from train templates with other words in them. In validation and test, up to 40 % of the values (rooms,
 songs, things to buy, times ...) and of the phrases put around a sentence ("be a dear and ...") never occur
@@ -104,6 +106,12 @@ in train. A bare request (before phrases and noise are added) never occurs in tw
 measures how well a model copes with new phrasings. The validation set is the harder one of the two: its own
 templates hold fewer plain requests (its score is below). Use it to compare settings, not to predict the
 test score.
+
+`unlabeled.csv` stands for what an assistant was asked last month, before anyone labelled it: templates of its
+own again, with the values and phrases of test. Its templates were written from the intents, the slots and the
+train and validation lists, without sight of the test list; ten that came out the same as a test template were
+removed. Nothing of the test set is in it, but it is of the test set's kind, which train is less: a student
+that learns from it what its teacher answers does better on the test than one that learns from train alone.
 
 ## Noise
 
@@ -487,14 +495,14 @@ def write_card(path: Path, grammar: Grammar, splits: dict[str, list[Example]]) -
     """Write the data card: `CARD` with the counts filled in."""
     counts = {split: Counter(example.intent for example in splits[split]) for split in SPLITS}
     rows = [
-        " | ".join((f"| `{it.name}`", *(str(counts[split][it.name]) for split in SPLITS), f"{it.about} |"))
+        " | ".join((f"| `{it.name}`", *(str(counts[split][it.name]) for split in LABELLED), f"{it.about} |"))
         for it in grammar.intents
     ]
     templates = {split: sum(len(intent.templates[split]) for intent in grammar.intents) for split in SPLITS}
     fields = {
         "difficulty": DIFFICULTY,
         "intents": len(grammar.intents),
-        "total": sum(map(len, splits.values())),
+        "labelled": sum(len(splits[split]) for split in LABELLED),
         "table": "\n".join(rows),
         **{split: len(splits[split]) for split in SPLITS},
         **{f"{split}_templates": templates[split] for split in SPLITS},
@@ -503,7 +511,7 @@ def write_card(path: Path, grammar: Grammar, splits: dict[str, list[Example]]) -
 
 
 def main() -> None:
-    """Write the three splits and the data card."""
+    """Write the splits and the data card."""
     parser = argparse.ArgumentParser(description="Make the data set home-intents.")
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write to")
     out: Path = parser.parse_args().out
@@ -512,7 +520,7 @@ def main() -> None:
     maker = Maker(grammar)
     splits = {split: maker.split(split) for split in SPLITS}
     for split, examples in splits.items():
-        write_csv(out / f"{split}.csv", examples, labelled=split != "unlabeled")
+        write_csv(out / f"{split}.csv", examples, labelled=split in LABELLED)
         print(f"{split}: {len(examples)} sentences")
     write_card(out / "README.md", grammar, splits)
 
