@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_json
 from edgekit.errors import PlanError, Problem
+from edgekit.model_config import number, read_config
 from edgekit.nn.families import family_of
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
@@ -185,9 +185,9 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
 
 def _length_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
     """Texts longer than the model has positions for would crash at the first long one."""
-    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
-    family = family_of(config["model_type"])
-    positions = int(config["max_position_embeddings"]) - family.position_offset
+    config = read_config(model.path)
+    family = family_of(str(config["model_type"]))
+    positions = number(config, "max_position_embeddings") - family.position_offset
     if recipe.task.max_length <= positions:
         return []
     what = f"texts of {recipe.task.max_length} tokens, but the model has {positions} positions"

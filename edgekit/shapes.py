@@ -7,7 +7,6 @@ machine's measured rate.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from pydantic import JsonValue
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import SplitName, Table
 from edgekit.errors import Problem
+from edgekit.model_config import read_config
 from edgekit.nn.families import family_of
 from edgekit.nn.load import Edits, read_edits
 from edgekit.stages.base import Config
@@ -57,9 +57,9 @@ class Cost:
 
 def shape_of(model: Artifact, task: Task) -> Shape:
     """The shape of the recipe's model. Raises ModelError for an architecture that is not supported."""
-    config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+    config = read_config(model.path)
     if model.format == "hf":
-        family_of(config["model_type"])
+        family_of(str(config["model_type"]))
     shape = Shape(model.format, config, read_edits(model.path), model.size_bytes)
     return shape if model.format != "hf" else replace(shape, bytes=4 * parameters(shape, task))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
 from edgekit.artifact import MANIFEST, Artifact, Task
 from edgekit.errors import ModelError
+from edgekit.model_config import label_names, number, read_config
 
 __all__ = ["open_model", "resolve_model"]
 
@@ -74,10 +74,9 @@ def _task_of(folder: Path) -> Task | None:
 
     The longest input defaults to 128 tokens, or less where the model has fewer positions.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    architectures = config.get("architectures") or [""]
-    labels = config.get("id2label")
-    if not architectures[0].endswith("ForSequenceClassification") or not labels:
+    config = read_config(folder)
+    names = label_names(config)
+    if "ForSequenceClassification" not in str(config.get("architectures")) or not names:
         return None
-    names = tuple(str(labels[key]) for key in sorted(labels, key=int))
-    return Task(labels=names, max_length=min(128, int(config.get("max_position_embeddings", 512))))
+    positions = number(config, "max_position_embeddings") if "max_position_embeddings" in config else 512
+    return Task(labels=names, max_length=min(128, positions))

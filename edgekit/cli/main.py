@@ -14,6 +14,7 @@ from edgekit import __version__
 
 __all__ = ["COMMANDS", "cli", "main"]
 
+UNFORESEEN = 3
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command`, first line of its help
@@ -115,6 +116,21 @@ def _main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 (a fault of ours: told in a line, the traceback kept for whoever mends it)
+        _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> NoReturn:
+    import tempfile
+    import traceback
+
+    if os.environ.get("EDGEKIT_DEBUG"):
+        raise error
+    with tempfile.NamedTemporaryFile("w", prefix="edgekit-", suffix=".log", delete=False, encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    text = f"unforeseen: {type(error).__name__}: {error}\nhint: this is a fault in edgekit; please report {file.name}"
+    click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
+    sys.exit(UNFORESEEN)
 
 
 if __name__ == "__main__":

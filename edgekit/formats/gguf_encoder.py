@@ -8,7 +8,6 @@ Source: llama.cpp, `src/models/bert.cpp` and `build_pooling` in `src/llama-graph
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import closing
 from math import prod
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import JsonValue
 
 from edgekit.artifact import Frozen, Task
-from edgekit.errors import MissingExtraError, ModelError, Problem, StageError
+from edgekit.errors import MissingExtraError, Problem, StageError
 from edgekit.formats.gguf_check import read_spec, tokenizer_problems
 from edgekit.formats.gguf_tokenizer import read_vocabulary, write_vocabulary
 from edgekit.formats.gguf_weights import Source, Weights, open_weights, tensor_plan
+from edgekit.model_config import ModelConfig, number, pad_id, read_config
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GgufFacts", "obstacles", "obstacles_of", "write_gguf"]
 
-Config = dict[str, JsonValue]
 HEADS = {  # by model_type: the dense layer before the tanh, and the one after it
     "bert": ("bert.pooler.dense", "classifier"),
     "roberta": ("classifier.dense", "classifier.out_proj"),
@@ -63,7 +61,7 @@ def obstacles(folder: Path, task: Task) -> list[Problem]:
     return found + tokenizer_problems(read_spec(folder))
 
 
-def obstacles_of(config: Config, edits: Edits, task: Task) -> list[Problem]:
+def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]:
     """The same for values alone (a planner's prediction of config.json and edits.json); the tokenizer is not looked at.
 
     Low-rank layers are no obstacle: they are multiplied out again.
@@ -85,10 +83,10 @@ def obstacles_of(config: Config, edits: Edits, task: Task) -> list[Problem]:
     return found
 
 
-def _shape_problems(config: Config, edits: Edits, family: Family) -> list[Problem]:
+def _shape_problems(config: ModelConfig, edits: Edits, family: Family) -> list[Problem]:
     """Shapes that differ between layers, or heads that no longer fill the width."""
-    layers, heads = _number(config, family.config_layers), _number(config, family.config_heads)
-    ffn = _number(config, family.config_ffn)
+    layers, heads = number(config, family.config_layers), number(config, family.config_heads)
+    ffn = number(config, family.config_ffn)
     found = []
     pruned = sorted(layer for layer, left in edits.heads.items() if left != heads)
     if pruned:
@@ -103,7 +101,7 @@ def _shape_problems(config: Config, edits: Edits, family: Family) -> list[Proble
     return found
 
 
-def _graph_problems(config: Config) -> list[Problem]:
+def _graph_problems(config: ModelConfig) -> list[Problem]:
     found = []
     act = config.get("hidden_act", "gelu")
     if act not in GELU:
@@ -119,40 +117,14 @@ def _list(numbers: list[int]) -> str:
     return ", ".join(str(n) for n in numbers)
 
 
-def _number(config: Config, key: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int):
-        raise ModelError(f"config.json: {key} is {value!r}, not a number")
-    return value
-
-
-def _pad(config: Config) -> int:
-    value = config.get("pad_token_id")
-    return value if isinstance(value, int) else 0
-
-
-def _first_position(config: Config) -> int:
+def _first_position(config: ModelConfig) -> int:
     """RoBERTa counts positions from its padding id + 1 (transformers, `create_position_ids_from_input_ids`)."""
-    return _pad(config) + 1 if family_of(str(config["model_type"])).position_offset else 0
+    return pad_id(config) + 1 if family_of(str(config["model_type"])).position_offset else 0
 
 
-def _positions(config: Config) -> int:
+def _positions(config: ModelConfig) -> int:
     """How many positions a text may have."""
-    return _number(config, "max_position_embeddings") - _first_position(config)
-
-
-def read_config(folder: Path) -> Config:
-    """The parsed config.json. Raises ModelError where it is missing or damaged."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{folder} has no config.json", hint="give a Transformers model folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: damaged ({error})") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path}: damaged (not an object)")
-    return config
+    return number(config, "max_position_embeddings") - _first_position(config)
 
 
 def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32", "f16"]) -> GgufFacts:
@@ -172,11 +144,11 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
     config, edits = read_config(folder), read_edits(folder)
     kind = str(config["model_type"])
     family, first = family_of(kind), _first_position(config)
-    layers = _number(config, family.config_layers)
+    layers = number(config, family.config_layers)
     plan = tensor_plan(family, layers, HEADS[kind], (first, first + task.max_length))
-    vocabulary = read_vocabulary(read_spec(folder), _number(config, "vocab_size"), _pad(config))
+    vocabulary = read_vocabulary(read_spec(folder), number(config, "vocab_size"), pad_id(config))
     writer = gguf.GGUFWriter(out_file, "bert")
-    ffn = edits.ffn.get(0, _number(config, family.config_ffn))
+    ffn = edits.ffn.get(0, number(config, family.config_ffn))
     _describe(writer, config, task, {"layers": layers, "ffn": ffn}, file_type)
     write_vocabulary(writer, vocabulary)
     with closing(writer), open_weights(folder) as weights:
@@ -198,7 +170,7 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
     )
 
 
-def _describe(writer: GGUFWriter, config: Config, task: Task, shape: dict[str, int], file_type: str) -> None:
+def _describe(writer: GGUFWriter, config: ModelConfig, task: Task, shape: dict[str, int], file_type: str) -> None:
     """The metadata under `general.*` and `bert.*`."""
     import gguf
 
@@ -207,11 +179,11 @@ def _describe(writer: GGUFWriter, config: Config, task: Task, shape: dict[str, i
     labels = len(task.labels)
     writer.add_name(f"{config['model_type']} text classifier, {shape['layers']} layers, {labels} labels")
     writer.add_file_type({"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[file_type])
-    writer.add_vocab_size(_number(config, "vocab_size"))
+    writer.add_vocab_size(number(config, "vocab_size"))
     writer.add_context_length(task.max_length)
-    writer.add_embedding_length(_number(config, family.config_hidden))
+    writer.add_embedding_length(number(config, family.config_hidden))
     writer.add_block_count(shape["layers"])
-    writer.add_head_count(_number(config, family.config_heads))
+    writer.add_head_count(number(config, family.config_heads))
     writer.add_feed_forward_length(shape["ffn"])
     writer.add_layer_norm_eps(eps if isinstance(eps, float) else 1e-12)
     writer.add_causal_attention(False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekit.artifact import Task
-from edgekit.tasks.text_classification import pad_token
+from edgekit.model_config import pad_id, read_config
 
 __all__ = ["write_package"]
 
@@ -39,7 +39,7 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
         "max_length": task.max_length,
         "segments": task.segments,
         "pair": task.pair,
-        "pad_id": pad_token(source),
+        "pad_id": pad_id(read_config(source)),
     }
     (out / "labels.json").write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if file_format == "onnx":

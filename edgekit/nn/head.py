@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.model_config import label_names, read_config
 from edgekit.nn.families import family_of
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ __all__ = ["head_labels", "prepare_head"]
 
 def head_labels(folder: Path) -> tuple[str, ...]:
     """Label names of a folder's config.json, in the head's order; empty where it has none."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    names = config.get("id2label") or {}
-    return tuple(str(names[key]) for key in sorted(names, key=int))
+    return label_names(read_config(folder))
 
 
 def prepare_head(model: PreTrainedModel, folder: Path, labels: tuple[str, ...]) -> set[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError
+from edgekit.model_config import pad_id, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -61,15 +62,7 @@ def encode(folder: Path, table: Table, task: Task) -> Encoded:
     inputs = list(zip(table.texts, table.pairs, strict=True)) if table.pairs else list(table.texts)
     encodings = tokenizer.encode_batch(inputs)
     types = [e.type_ids for e in encodings] if task.segments else None
-    return Encoded([e.ids for e in encodings], types, pad_token(folder))
-
-
-def pad_token(folder: Path) -> int:
-    """The padding id of config.json (0 where it names none)."""
-    import json
-
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return int(config.get("pad_token_id") or 0)
+    return Encoded([e.ids for e in encodings], types, pad_id(read_config(folder)))
 
 
 def batches(encoded: Encoded, size: int, order: Sequence[int] | None = None) -> Iterator[list[int]]:

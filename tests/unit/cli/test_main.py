@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,3 +90,18 @@ def test_a_recipe_is_copied_and_then_valid(tmp_path: Path) -> None:
 def test_doctor_names_what_is_there() -> None:
     checks = json.loads(edgekit("doctor", "--json").stdout)["checks"]
     assert any(check["name"].startswith("onnxruntime") and check["ok"] for check in checks)
+
+
+def test_a_fault_of_ours_is_told_in_a_line_and_kept_in_a_file(tmp_path: Path) -> None:
+    code = "import edgekit.cli.main as m\nm.cli.main = lambda **_: 1 / 0\nm.main()"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "unforeseen: ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr
+    (log,) = tmp_path.glob("edgekit-*.log")
+    assert str(log) in done.stderr
+    assert "Traceback" in log.read_text()
+    loud = subprocess.run(command, capture_output=True, text=True, env={**environment, "EDGEKIT_DEBUG": "1"})
+    assert "Traceback" in loud.stderr

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import llama_cpp
+import llama_worker
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.nn.load import load_classifier
-from edgekit.runtimes.base import WORKERS
 from edgekit.tasks.text_classification import encode
 
 SENTENCES = (
@@ -50,25 +49,13 @@ def labels(count: int) -> tuple[str, ...]:
     return tuple(f"label {i}" for i in range(count))
 
 
-def worker() -> ModuleType:
-    """The worker script as a module, quiet."""
-    import llama_cpp
-
-    spec = importlib.util.spec_from_file_location("llama_worker", WORKERS / "llama_worker.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.quiet = llama_cpp.llama_log_callback(module.remember)
-    llama_cpp.llama_log_set(module.quiet, ctypes.c_void_p(0))
-    llama_cpp.llama_backend_init()
-    return module
-
-
-WORKER = worker()
+QUIET = llama_cpp.llama_log_callback(llama_worker.remember)
+llama_cpp.llama_log_set(QUIET, ctypes.c_void_p(0))
+llama_cpp.llama_backend_init()
 
 
 def classifier(gguf: Path, task: Task) -> Any:
-    return WORKER.Classifier(str(gguf), 1, task.max_length, 1)
+    return llama_worker.Classifier(str(gguf), 1, task.max_length, 1)
 
 
 def hf_ids(folder: Path, task: Task, data: Table) -> list[list[int]]:
