@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field, ValidationError
 
@@ -25,6 +25,7 @@ __all__ = [
     "encoder_layers",
     "has_classifier",
     "load_classifier",
+    "model_class",
     "read_edits",
     "save_model",
     "submodule",
@@ -83,7 +84,7 @@ def load_classifier(folder: Path, labels: tuple[str, ...] | None = None, *, devi
     """
     import torch
     from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     from edgekit.nn.surgery import rebuild
@@ -98,7 +99,7 @@ def load_classifier(folder: Path, labels: tuple[str, ...] | None = None, *, devi
         config.label2id = {name: index for index, name in enumerate(labels)}
     edits = read_edits(folder)
     if edits.empty:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = model_class().from_pretrained(
             folder,
             config=config,
             local_files_only=True,
@@ -110,13 +111,20 @@ def load_classifier(folder: Path, labels: tuple[str, ...] | None = None, *, devi
         )
         missing = set(info["missing_keys"])
     else:
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+        model = model_class().from_config(config, dtype=torch.float32)
         rebuild(model, edits)
         missing = _load_weights(model, load_file(folder / "model.safetensors"), new_head=labels is not None)
     lost = sorted(name for name in missing if not _may_be_new(name))
     if lost:
         raise ModelError(f"{folder}: {len(lost)} weight(s) missing from model.safetensors, the first is {lost[0]}")
     return cast("PreTrainedModel", model.to(device).eval())
+
+
+def model_class(task: str = "text-classification") -> type[Any]:
+    """Transformers' Auto class for a task, by optimum's names of tasks."""
+    from optimum.exporters.tasks import TasksManager
+
+    return cast("type[Any]", TasksManager.get_model_class_for_task(task))
 
 
 def _may_be_new(name: str) -> bool:

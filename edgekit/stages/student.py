@@ -44,10 +44,9 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     columns where only heads or neurons get fewer. Raises StageError for a shape that is no smaller or cannot be.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     from edgekit.nn.families import family_of
-    from edgekit.nn.load import load_classifier, read_edits, save_model
+    from edgekit.nn.load import load_classifier, model_class, read_edits, save_model
 
     if not read_edits(source.path).empty:
         raise StageError("the source has been cut already", hint="make the student from the model before pruning")
@@ -56,7 +55,7 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     shape = _shape(model, config)
     smaller = type(model.config).from_dict({**model.config.to_dict(), **shape})
     torch.manual_seed(config.seed)
-    fresh = AutoModelForSequenceClassification.from_config(smaller).eval()
+    fresh = model_class().from_config(smaller).eval()
     carried = _carry_over(model, fresh) if config.init == "source" else ()
     before, after = _count(model), _count(fresh)
     if after >= before:
