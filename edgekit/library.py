@@ -30,6 +30,6 @@ def find_recipe(name: str) -> Path:
     shipped = recipes_folder() / f"{name}.yaml"
     if name in names():
         return shipped
-    from edgekit.recipe import nearest
+    from edgekit.yaml_files import nearest
 
     raise RecipeError(f"no recipe {name!r}", hint=f"{nearest(name, names())}; or give a .yaml file")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, JsonValue, ValidationError
@@ -18,8 +17,9 @@ from edgekit.rules import Rule, find_rules
 from edgekit.runtimes.base import Workload
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config
+from edgekit.yaml_files import count, load_mapping, nearest, problem_of
 
-__all__ = ["MODEL", "Data", "Param", "Recipe", "Resolved", "Step", "TaskSpec", "load_recipe", "nearest", "resolve"]
+__all__ = ["MODEL", "Data", "Param", "Recipe", "Resolved", "Step", "TaskSpec", "load_recipe", "resolve"]
 
 MODEL = "model"  # the id under which steps name the recipe's model
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -118,41 +118,17 @@ class Resolved(Frozen):
     rules: tuple[Rule, ...]
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice, which YAML would silently let the last win."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            line = key.start_mark.line + 1
-            raise RecipeError(f"line {line}: the key {key.value!r} is written twice")
-        seen.add(key.value)
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe file. Raises RecipeError with every problem that can be seen without its params."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys")
+    content = load_mapping(path, "recipe")
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        found = tuple(_problem(Recipe, item) for item in error.errors())
-        raise RecipeError(f"{path}: {_count(found)}", problems=found) from None
+        found = tuple(problem_of(Recipe, item) for item in error.errors())
+        raise RecipeError(f"{path}: {count(found)}", problems=found) from None
     problems = tuple(_inner_problems(recipe))
     if problems:
-        raise RecipeError(f"{path}: {_count(problems)}", problems=problems)
+        raise RecipeError(f"{path}: {count(problems)}", problems=problems)
     return recipe
 
 
@@ -189,7 +165,7 @@ def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[st
     rules, more = _rules(recipe, values)
     problems += more
     if problems or task is None or data is None or workload is None:
-        raise RecipeError(f"recipe {recipe.name}: {_count(tuple(problems))}", problems=tuple(problems))
+        raise RecipeError(f"recipe {recipe.name}: {count(tuple(problems))}", problems=tuple(problems))
     return Resolved(
         name=recipe.name,
         model=str(_fill(recipe.model, values)),
@@ -201,16 +177,6 @@ def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[st
         workload=workload,
         rules=rules,
     )
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """ "did you mean ...?" with the nearest known name, or the list of them."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-
-
-def _count(problems: Sequence[Problem]) -> str:
-    return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
 
 
 def _inner_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -345,7 +311,7 @@ def _typed(
     try:
         return model.model_validate(_fill(dict(content), values)), []
     except ValidationError as error:
-        return None, [_problem(model, item, where) for item in error.errors()]
+        return None, [problem_of(model, item, where) for item in error.errors()]
 
 
 def _rules(recipe: Recipe, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, ...], list[Problem]]:
@@ -354,25 +320,3 @@ def _rules(recipe: Recipe, values: Mapping[str, Scalar]) -> tuple[tuple[Rule, ..
         unknown = [name for name in rule.on if name not in recipe.exports]
         problems += [Problem(f"gate: {rule}", f"no export {name!r}", nearest(name, recipe.exports)) for name in unknown]
     return rules, problems
-
-
-def _problem(model: type[BaseModel], error: Any, prefix: str = "") -> Problem:
-    """A pydantic error as where, what and hint; an unknown key names the nearest known one."""
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
-    where = ".".join(part for part in (prefix, path) if part)
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(model, error["loc"][:-1])
-        return Problem(where, "unknown key", nearest(str(error["loc"][-1]), known))
-    if error["type"] == "missing":
-        return Problem(where, "is missing")
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return Problem(where, f"{message}, not {error['input']!r}" if not isinstance(error["input"], dict) else message)
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys allowed at `path`, by following the fields' types."""
-    nested: dict[str, type[BaseModel]] = {"params": Param, "steps": Step}
-    for part in path:
-        if isinstance(part, str) and model is Recipe and part in nested:
-            model = nested[part]
-    return [field.alias or name for name, field in model.model_fields.items()]
