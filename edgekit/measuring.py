@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 from edgekit.bench import Bench, Measurement, measure
+from edgekit.correctness import Correctness
 from edgekit.data.table import Table
 from edgekit.errors import UsageError
 from edgekit.evaluate import Predictions, agreement, at_chance, correct, paired_drop, predict, score
-from edgekit.gate import judge
+from edgekit.gate import judge, settled
 from edgekit.machine import describe
 from edgekit.progress import Progress
 from edgekit.report.html import render_html
@@ -45,6 +47,7 @@ class Answers:
     predictions: Predictions
     correct: NDArray[np.bool_] | None
     metrics: dict[str, float]
+    packed: Correctness | None = None
 
 
 def make_report(
@@ -72,7 +75,8 @@ def make_report(
         for name in progress.track(list(subjects), f"accuracy on {len(table)} rows")
     }
     progress.say(f"measuring {len(subjects)} files, interleaved; keep the machine otherwise idle")
-    bench = measure(artifacts, baseline, table, workload, progress=progress)
+    decided = partial(settled, rules)
+    bench = measure(artifacts, baseline, table, workload, progress=progress, decided=decided)
     names = exports if exports is not None else [name for name in subjects if name != baseline]
     base = answers[baseline]
     report = Report(
@@ -85,6 +89,7 @@ def make_report(
         baseline_check=at_chance(base.predictions, table, task_of(artifacts[baseline])) if table.labels else None,
         control=bench.control,
         conditions=bench.conditions,
+        task=task_of(artifacts[baseline]),
         notes=notes,
     )
     return report.model_copy(update={"gate": judge(report, rules) if rules else None}), bench
@@ -114,7 +119,9 @@ def _answers(artifact: Artifact, table: Table, cache: Path | None, threads: int)
     if table.labels is None:
         return Answers(predictions, None, {})
     task = task_of(artifact)
-    return Answers(predictions, correct(predictions, table, task), score(predictions, table, task))
+    right = correct(predictions, table, task)
+    packed = Correctness.pack(right.tolist(), table.digest)
+    return Answers(predictions, right, score(predictions, table, task), packed)
 
 
 def _deployable(subject: Subject, measured: Measurement, mine: Answers, base: Answers) -> Deployable:
@@ -124,11 +131,14 @@ def _deployable(subject: Subject, measured: Measurement, mine: Answers, base: An
         "metrics": {**mine.metrics, "agreement": agreement(base.predictions, mine.predictions)},
         "accuracy_drop": drop.model_dump() if drop else None,
         "speedup": measured.speedup.model_dump() if measured.speedup else None,
+        "rounds": [ratio.model_dump() for ratio in measured.rounds],
         "lineage": subject.lineage,
     }
     return Deployable.model_validate({**common, **extra})
 
 
 def _common(subject: Subject, measured: Measurement, answers: Answers) -> dict[str, JsonValue]:
-    shared: dict[str, JsonValue] = measured.model_dump(exclude={"speedup"})
-    return {**shared, "metrics": {**answers.metrics}, "path": subject.path}
+    shared: dict[str, JsonValue] = measured.model_dump(exclude={"speedup", "rounds"})
+    packed = answers.packed.model_dump() if answers.packed else None
+    known = {"path": subject.path, "artifact": subject.artifact.key, "correctness": packed}
+    return {**shared, **known, "metrics": {**answers.metrics}}

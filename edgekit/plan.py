@@ -20,6 +20,7 @@ from edgekit.model_config import number, read_config
 from edgekit.nn.families import family_of
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
+from edgekit.samples import sample_notes
 from edgekit.shapes import Cost, Shape, cost_of, next_shape, shape_of
 from edgekit.source import open_model
 from edgekit.stages import STAGES
@@ -94,7 +95,8 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     problems += _disk_problems(steps, store, out)
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
-    return Plan(recipe, model, task, splits, tuple(steps), store, (*splits.notes, *left_out))
+    few = sample_notes(recipe.rules, len(splits.tables["test"]))
+    return Plan(recipe, model, task, splits, tuple(steps), store, (*splits.notes, *left_out, *few))
 
 
 def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:

@@ -1,22 +1,26 @@
 """A gate's rules: typed, one line each.
 
-    RULE   = METRIC OP LIMIT [ "on" SCOPE ]
+    RULE   = METRIC OP LIMIT [ "on" SCOPE ] [ "or inconclusive" ]
     METRIC = accuracy | macro_f1 | accuracy_drop | agreement | latency.p50 | latency.p90 | latency.p99 | throughput
-           | size | memory | speedup | size_ratio | parity
+           | size | memory | instructions | speedup | size_ratio | parity
     OP     = "<=" | ">=" | "<" | ">" | "=="
     LIMIT  = NUMBER[UNIT] | "baseline" [("+" | "-") NUMBER[UNIT | "%"]] | NUMBER"x" "baseline"
     SCOPE  = "any" | "all" | ["any of" | "all of"] ID {"," ID}
 
     accuracy_drop <= 1pt          speedup >= 5x on any          latency.p50 <= 1.02x baseline
     size <= 15MB on int8, q8      accuracy >= baseline - 0.5pt  throughput >= baseline - 3%
+    latency.p99 <= baseline + 5% on int8 or inconclusive        instructions <= 1.01x baseline
 
-Units: pt (0.01 of a fraction) and % for fractions; us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; /s; x. A `%` beside
-`baseline` is a share of the baseline's value, and is refused for fractions, where people mean points by it.
+Units: pt (0.01 of a fraction) and % for fractions; us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; /s; x; k, M, G (of
+instructions). A `%` beside `baseline` is a share of the baseline's value, and is refused for fractions, where people
+mean points by it. A time held against a baseline may stay undecided, which does not pass unless the rule ends in
+`or inconclusive`.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -58,15 +62,18 @@ BYTES: Final = {
 RATE: Final = {"": 1.0, "/s": 1.0}
 TIMES: Final = {"x": 1.0, "": 1.0}
 PLAIN: Final = {"": 1.0}
+COUNT: Final = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 class Metric(Frozen):
-    """Something a rule can judge: its units (name -> factor to the base unit), and which way is better."""
+    """Something a rule can judge: its units (name -> factor to the base unit), which way is better, whether a clock
+    measured it."""
 
     name: str
     units: dict[str, float]
     higher_is_better: bool
     against_baseline: bool = True  # False: it is a comparison with the baseline already
+    timed: bool = False
 
 
 METRICS: Final[dict[str, Metric]] = {
@@ -76,13 +83,14 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(name="macro_f1", units=FRACTION, higher_is_better=True),
         Metric(name="accuracy_drop", units=FRACTION, higher_is_better=False, against_baseline=False),
         Metric(name="agreement", units=FRACTION, higher_is_better=True, against_baseline=False),
-        Metric(name="latency.p50", units=TIME, higher_is_better=False),
-        Metric(name="latency.p90", units=TIME, higher_is_better=False),
-        Metric(name="latency.p99", units=TIME, higher_is_better=False),
-        Metric(name="throughput", units=RATE, higher_is_better=True),
+        Metric(name="latency.p50", units=TIME, higher_is_better=False, timed=True),
+        Metric(name="latency.p90", units=TIME, higher_is_better=False, timed=True),
+        Metric(name="latency.p99", units=TIME, higher_is_better=False, timed=True),
+        Metric(name="throughput", units=RATE, higher_is_better=True, timed=True),
         Metric(name="size", units=BYTES, higher_is_better=False),
         Metric(name="memory", units=BYTES, higher_is_better=False),
-        Metric(name="speedup", units=TIMES, higher_is_better=True, against_baseline=False),
+        Metric(name="instructions", units=COUNT, higher_is_better=False),
+        Metric(name="speedup", units=TIMES, higher_is_better=True, against_baseline=False, timed=True),
         Metric(name="size_ratio", units=TIMES, higher_is_better=True, against_baseline=False),
         Metric(name="parity", units=PLAIN, higher_is_better=False, against_baseline=False),
     )
@@ -92,6 +100,7 @@ NUMBER = r"(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
 UNIT = r"(?P<unit>[A-Za-z/%]*)"
 RULE = re.compile(
     r"\s*(?P<metric>[A-Za-z_][\w.]*)\s*(?P<op><=|>=|==|<|>)\s*(?P<limit>.+?)\s*(?:\bon\s+(?P<scope>.+?)\s*)?"
+    r"(?P<lenient>\bor\s+inconclusive\s*)?"
 )
 ABSOLUTE = re.compile(rf"{NUMBER}\s*{UNIT}")
 OFFSET = re.compile(rf"baseline(?:\s*(?P<sign>[+-])\s*{NUMBER}\s*{UNIT})?")
@@ -120,20 +129,22 @@ class Limit(Frozen):
 
 
 class Rule(Frozen):
-    """One rule. `on`: the deployables it is about, empty for every one; `quantifier`: how many of them must pass."""
+    """One rule. `on`: the deployables it is about, empty for every one; `quantifier`: how many of them must pass;
+    `or_inconclusive`: whether it passes where noise leaves it undecided."""
 
     metric: str
     op: Op
     limit: Limit
     on: tuple[str, ...] = ()
     quantifier: Quantifier = "all"
+    or_inconclusive: bool = False
 
     def __str__(self) -> str:
-        text = f"{self.metric} {self.op} {self.limit}"
-        names = ", ".join(self.on)
+        scope = ", ".join(self.on)
         if self.quantifier == "any":
-            return f"{text} on any of {names}" if names else f"{text} on any"
-        return f"{text} on {names}" if names else text
+            scope = f"any of {scope}" if scope else "any"
+        text = f"{self.metric} {self.op} {self.limit}{f' on {scope}' if scope else ''}"
+        return f"{text} or inconclusive" if self.or_inconclusive else text
 
     @property
     def relative(self) -> bool:
@@ -202,9 +213,11 @@ def load_rules(path: Path) -> tuple[Rule, ...]:
         raise RecipeError(f"cannot read the rules {path}: {' '.join(str(error).split())}") from None
     if isinstance(content, dict):
         content = content.get("gate", content.get("rules"))
-    if not isinstance(content, list) or not content or not all(isinstance(item, str) for item in content):
+    if not isinstance(content, list) or not content:
         raise RecipeError(f"{path}: rules are a list of texts", hint="for example: - accuracy_drop <= 1pt")
-    return parse_rules(content, path.name)
+    return parse_rules(
+        [item if isinstance(item, str) else json.dumps(item, default=str) for item in content], path.name
+    )
 
 
 Wrong = tuple[str, str]  # what is wrong, hint
@@ -227,10 +240,12 @@ def _parse(text: str) -> Rule | Wrong:
             f"cannot read the names after 'on': {matched['scope']!r}",
             "write 'on any', 'on a, b' or 'on any of a, b'",
         )
+    lenient = matched["lenient"] is not None
+    if lenient and (not metric.timed or limit.kind == "absolute"):
+        return "it is never inconclusive: only a time held against a baseline is", "leave out 'or inconclusive'"
     quantifier, names = scope
-    return Rule.model_validate(
-        {"metric": name, "op": matched["op"], "limit": limit, "on": names, "quantifier": quantifier}
-    )
+    found = {"metric": name, "op": matched["op"], "limit": limit, "on": names, "quantifier": quantifier}
+    return Rule.model_validate({**found, "or_inconclusive": lenient})
 
 
 def _limit(text: str, metric: Metric) -> Limit | Wrong:
@@ -241,6 +256,8 @@ def _limit(text: str, metric: Metric) -> Limit | Wrong:
         found = Limit(kind="offset", number=sign * float(offset["number"] or 0), unit=offset["unit"] or "")
     elif absolute := ABSOLUTE.fullmatch(text):
         found = Limit(kind="absolute", number=float(absolute["number"]), unit=absolute["unit"])
+    elif " or " in text:
+        return f"cannot read the limit {text!r}", "after a limit comes 'on NAME', then 'or inconclusive'"
     else:
         word = re.split(r"[\s\d]", text)[-1] if not text.startswith("b") else text.split()[0]
         hint = (

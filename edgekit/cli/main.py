@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command
     "export": ("stages", "Write ONNX or GGUF, compared with torch."),
     "bench": ("bench", "Measure exported files, interleaved against a baseline."),
     "gate": ("gate", "Judge a report by rules; exit code 0 or 1."),
+    "baseline": ("baseline", "Keep, show and update what later builds are held against."),
+    "compare": ("compare", "Explain what changed between two reports."),
     "recipes": ("recipes", "List, show, copy and check recipes."),
     "inspect": ("inspect", "Say what an artifact is and where it comes from."),
     "doctor": ("doctor", "Say what this machine can do and what is missing."),

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Facts
 from edgekit.report import words
-from edgekit.report.schema import Report, StepEntry
+from edgekit.report.schema import Conditions, Report, StepEntry
 from edgekit.report.sentences import runtime_name
 
 __all__ = ["about", "clean", "measured", "numbers", "skipped", "step_state", "warnings"]
@@ -113,8 +113,8 @@ def about(report: Report) -> list[tuple[str, str]]:
     if c:
         pairs += [
             ("Test data", f"{c.data}, {words.plural(c.n, 'example')}"),
-            ("Timed", f"{words.plural(c.items, 'example')} in {words.plural(c.rounds, 'interleaved round')}"),
-            ("Batch and threads", f"batch {c.batch}, {words.plural(c.threads, 'thread')}, {c.transport} process"),
+            _timed(c),
+            ("Batch and threads", f"batch {c.batch}, {words.plural(c.threads, 'thread')}, {c.transport}"),
             ("Length", _lengths(report)),
         ]
     control = report.control
@@ -128,6 +128,12 @@ def about(report: Report) -> list[tuple[str, str]]:
         pairs.append(("Baseline check", f"{text}: {worth}"))
     versions = ", ".join(f"{n} {v}" for n, v in m.libraries.items() if v != "absent")
     return [*pairs, ("Libraries", versions or words.MISSING)]
+
+
+def _timed(c: Conditions) -> tuple[str, str]:
+    if c.fidelity == "emulated":
+        return "Counted", "instructions under emulation, on one thread; times of an emulator mean nothing"
+    return "Timed", f"{words.plural(c.items, 'example')} in {words.plural(c.rounds, 'interleaved round')}"
 
 
 def _lengths(report: Report) -> str:

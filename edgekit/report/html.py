@@ -12,7 +12,7 @@ from edgekit.report.facts import about, clean, measured, numbers, skipped, step_
 from edgekit.report.method import method
 from edgekit.report.schema import Report, StepEntry
 from edgekit.report.sentences import comparison, headline, verdict, verdict_word
-from edgekit.report.tables import deployable_lines, files_caption, gate_lines
+from edgekit.report.tables import MARKS, deployable_lines, files_caption, gate_lines
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -35,7 +35,7 @@ def render_html(report: Report) -> str:
     report = clean(report)
     gate = report.gate
     word = verdict_word(gate)
-    tone = {"PASS": "pass", "FAIL": "fail"}.get(word, "")
+    tone = gate.verdict if gate is not None else ""
     nodes, points, best = view.lineage(report), view.plot_points(report), headline(report)
     name = best.id if best else ""
     return _template().render(
@@ -45,9 +45,9 @@ def render_html(report: Report) -> str:
         style=(files("edgekit.report") / "style.css").read_text(encoding="utf-8"),
         word=word,
         tone=tone,
-        symbol={"pass": "✓", "fail": "✗"}.get(tone, "○"),
+        symbol=MARKS[gate.verdict] if gate is not None else "○",
         sentence=verdict(report),
-        second=comparison(report) if word == "FAIL" else "",
+        second=comparison(report) if gate is not None and not gate.passed else "",
         tiles=_tiles(report),
         gate=gate_lines(report),
         reasons=gate.reasons if gate else (),

@@ -13,10 +13,10 @@ from edgekit.report.sentences import comparison, verdict, verdict_word
 from edgekit.report.tables import Line, deployable_lines, files_caption, gate_lines
 from edgekit.report.waterfall import change_text, value_text
 
-__all__ = ["render_markdown"]
+__all__ = ["render_markdown", "render_summary"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@!])")
-_SYMBOLS = {"PASS": "✅", "FAIL": "❌", "NO GATE": "⚪"}
+_SYMBOLS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔", "NO GATE": "⚪"}
 
 
 def render_markdown(report: Report) -> str:
@@ -24,7 +24,7 @@ def render_markdown(report: Report) -> str:
     report = clean(report)
     word = verdict_word(report.gate)
     parts = [f"# {_SYMBOLS[word]} {word}: {_text(verdict(report))}"]
-    if word == "FAIL":
+    if word in ("FAIL", "INCONCLUSIVE"):
         parts.append(_text(comparison(report)))
     parts += ["## Gate", *_gate(report)]
     files = deployable_lines(report)
@@ -36,6 +36,19 @@ def render_markdown(report: Report) -> str:
     parts += [*_folded("Machine and conditions", conditions), *_folded("How to read this", reading)]
     notes = warnings(report)
     parts += ["## Notes", "\n".join(f"- {_text(note)}" for note in notes)] if notes else []
+    return "\n\n".join(parts) + "\n"
+
+
+def render_summary(report: Report) -> str:
+    """The gate alone, for a CI job's page: verdict, rules, and each rule's sentence. Escaped as the report is."""
+    report = clean(report)
+    word = verdict_word(report.gate)
+    parts = [f"## {_SYMBOLS[word]} edgekit gate: {word}", _text(verdict(report)), *_gate(report)]
+    if report.gate is not None:
+        sentences = "\n".join(f"- {_text(rule.sentence)}" for rule in report.gate.rules if rule.sentence)
+        parts += _folded("How each rule was decided", sentences) if sentences else []
+        warned = "\n".join(f"- ⚠ {_text(warning)}" for warning in report.gate.warnings)
+        parts += [warned] if warned else []
     return "\n\n".join(parts) + "\n"
 
 

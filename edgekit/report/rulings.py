@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgekit.report import words
 from edgekit.report.schema import RuleEntry
-from edgekit.rules import BYTES, FRACTION, METRICS, RATE, TIME, TIMES, Rule, find_rules
+from edgekit.rules import BYTES, COUNT, FRACTION, METRICS, RATE, TIME, TIMES, Rule, find_rules
 
-__all__ = ["failure", "metric_name", "metric_of", "readings", "value_text"]
+__all__ = ["failure", "metric_name", "metric_of", "range_text", "readings", "value_text"]
 
 _NAMES = {"speedup": "speed-up", "macro_f1": "macro-F1", "size_ratio": "size ratio", "memory": "peak memory"}
 _OPS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above", "==": "exactly"}
@@ -42,6 +42,8 @@ def value_text(metric: str, value: float | None, finer: int = 0) -> str:
         return words.milliseconds(value, 3 + finer)
     if units == BYTES:
         return words.size(value, 3 + finer)
+    if units == COUNT:
+        return words.count(value)
     if units == RATE:
         return words.rate(value, 3 + finer)
     if units == TIMES:
@@ -50,9 +52,13 @@ def value_text(metric: str, value: float | None, finer: int = 0) -> str:
 
 
 def readings(rule: RuleEntry) -> tuple[str, str]:
-    """Value and limit ("at most 1.0 points"), with as many digits as tell the two apart where they differ."""
+    """Value and limit ("at most 1.0 points"), with as many digits as tell the two apart where they differ; both are
+    ratios of a time that is held against the baseline's ("1.031×", "at most 1.020×")."""
     parsed = _parse(rule.rule)
     metric = parsed.metric if parsed else ""
+    if rule.relative and rule.value is not None and rule.limit is not None:
+        limit = words.join(_OPS[parsed.op] if parsed else "", _finely(rule.limit))
+        return _finely(rule.value), limit
     if rule.limit is None:
         return value_text(metric, rule.value), words.MISSING
     for finer in range(4):
@@ -63,9 +69,24 @@ def readings(rule: RuleEntry) -> tuple[str, str]:
 
 
 def failure(rule: RuleEntry) -> str:
-    """What failed: "accuracy drop of onnx-int8 is 2.1 points, allowed is at most 1.0 points"."""
+    """What failed ("accuracy drop of onnx-int8 is 2.1 points, allowed is at most 1.0 points"), or why undecided."""
     metric = metric_of(rule.rule)
-    if not metric or rule.value is None or rule.limit is None:
+    if not metric or rule.value is None or rule.limit is None or rule.verdict == "inconclusive":
         return rule.sentence or f"{rule.rule}: not measured"
     value, limit = readings(rule)
-    return f"{metric_name(metric)}{f' of {rule.deployable}' if rule.deployable else ''} is {value}, allowed is {limit}"
+    of = f" of {rule.deployable}" if rule.deployable else ""
+    baseline = " the baseline's" if rule.relative else ""
+    return f"{metric_name(metric)}{of} is {value}{baseline}, allowed is {limit}"
+
+
+def range_text(rule: RuleEntry) -> str:
+    """The value's interval, in its unit; nothing where there is none."""
+    if rule.interval is None:
+        return ""
+    if rule.relative:
+        return words.interval(*(f"{end:.3f}" for end in rule.interval))
+    return words.interval(*(value_text(metric_of(rule.rule), end) for end in rule.interval))
+
+
+def _finely(ratio: float) -> str:
+    return f"{ratio:.3f}{words.TIMES}"

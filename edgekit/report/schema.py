@@ -8,10 +8,12 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from edgekit.artifact import Facts, Frozen
+from edgekit.artifact import Facts, Frozen, Task
+from edgekit.correctness import Correctness
 from edgekit.errors import Problem, UsageError
 from edgekit.jobs import Fidelity
 from edgekit.machine import Machine
+from edgekit.sequential import Verdict
 from edgekit.statistics import Chance, Drop, Interval
 
 __all__ = [
@@ -140,7 +142,8 @@ class StepEntry(Frozen):
 
 
 class BaselineEntry(Frozen):
-    """What everything is compared with: a file in its runtime, like the deployables."""
+    """What everything is compared with: a file in its runtime, like the deployables. `artifact`: its full key;
+    `correctness`: which examples it answers right, where the data have labels."""
 
     id: str
     format: DeployableFormat
@@ -156,6 +159,8 @@ class BaselineEntry(Frozen):
     runtime: RuntimeInfo | None = None
     precision: str = ""
     notes: tuple[str, ...] = ()
+    artifact: str = ""
+    correctness: Correctness | None = None
 
 
 class Deployable(BaselineEntry):
@@ -169,21 +174,28 @@ class Deployable(BaselineEntry):
 
 
 class RuleEntry(Frozen):
-    """One rule judged. `value` and `limit` in base units (ms, bytes, fractions, examples per second, ratios); None
-    where there is none, which fails. `deployable`: the one that decided."""
+    """One rule judged. `passed`: whether the gate lets it through, which it may where the verdict is "inconclusive".
+
+    `value` and `limit` in base units (ms, bytes, fractions, examples per second, ratios), or where `relative` as ratios
+    to the baseline's; None where there is none, which fails. `interval`: of the value. `deployable`: which decided.
+    """
 
     rule: str
     value: float | None
     limit: float | None
+    verdict: Verdict
     passed: bool
     deployable: str = ""
     sentence: str = ""
+    relative: bool = False
+    interval: tuple[float, float] | None = None
 
 
 class Gate(Frozen):
-    """The verdict; `reasons` holds what failed it besides the rules, `warnings` what to know about it."""
+    """The verdict: "fail" where something failed, else "inconclusive" where something is undecided that may not be.
+    `reasons` holds what failed it besides the rules, `warnings` what to know about it."""
 
-    verdict: Literal["pass", "fail"]
+    verdict: Verdict
     rules: tuple[RuleEntry, ...] = ()
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -209,6 +221,7 @@ class Report(Frozen):
     baseline_check: Chance | None = None
     control: Control | None = None
     conditions: Conditions | None = None
+    task: Task | None = None
     notes: tuple[str, ...] = ()
 
 

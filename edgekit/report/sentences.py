@@ -58,23 +58,25 @@ def baseline_name(baseline: BaselineEntry | None) -> str:
 
 
 def verdict_word(gate: Gate | None) -> str:
-    """PASS, FAIL, or NO GATE where nothing was judged."""
-    return "NO GATE" if gate is None else "PASS" if gate.passed else "FAIL"
+    """PASS, FAIL, INCONCLUSIVE, or NO GATE where nothing was judged."""
+    return "NO GATE" if gate is None else gate.verdict.upper()
 
 
 def verdict(report: Report) -> str:
-    """One sentence that says it all. A failed gate begins with what failed."""
+    """One sentence that says it all. A gate that does not pass begins with what failed, then what is undecided."""
     gate = report.gate
     if gate is None or gate.passed:
         return comparison(report)
-    failed = [*(failure(rule) for rule in gate.rules if not rule.passed), *gate.reasons]
-    shown, more = failed[:3], len(failed) - 3
-    return (
-        f"{words.plural(len(failed), 'check')} failed: "
-        + "; ".join(shown)
-        + (f"; and {more} more" if more > 0 else "")
-        + "."
-    )
+    failed = [*(failure(rule) for rule in gate.rules if rule.verdict == "fail"), *gate.reasons]
+    undecided = [failure(rule) for rule in gate.rules if rule.verdict == "inconclusive" and not rule.passed]
+    told = [f"{words.plural(len(failed), 'check')} failed: {_first(failed)}"] if failed else []
+    told += [f"{words.plural(len(undecided), 'check')} inconclusive: {_first(undecided)}"] if undecided else []
+    return " ".join(told)
+
+
+def _first(texts: list[str]) -> str:
+    more = len(texts) - 3
+    return "; ".join(texts[:3]) + (f"; and {more} more" if more > 0 else "") + "."
 
 
 def comparison(report: Report) -> str:

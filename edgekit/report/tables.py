@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit.report import words
-from edgekit.report.rulings import readings
-from edgekit.report.schema import BaselineEntry, Deployable, Report, RuleEntry
+from edgekit.report.rulings import range_text, readings
+from edgekit.report.schema import BaselineEntry, Deployable, Latency, Report, RuleEntry
 from edgekit.report.sentences import file_kind, headline
+from edgekit.sequential import Verdict
 
-__all__ = ["Cell", "Line", "deployable_lines", "files_caption", "gate_lines"]
+__all__ = ["MARKS", "Cell", "Line", "deployable_lines", "files_caption", "gate_lines"]
+
+
+MARKS: dict[Verdict, str] = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A table row. `style`: best, reference, pass, fail or nothing; `kind`: the file's format, for its mark."""
+    """A table row. `style`: best, reference, a verdict or nothing; `kind`: the file's format, for its mark."""
 
     cells: tuple[Cell, ...]
     style: str = ""
@@ -38,15 +42,19 @@ def gate_lines(report: Report) -> list[Line]:
 
 def _rule_line(rule: RuleEntry) -> Line:
     value, limit = readings(rule)
-    why = rule.sentence if rule.value is None or rule.limit is None else ""
+    why = rule.sentence if rule.value is None or rule.limit is None or rule.verdict == "inconclusive" else ""
     cells = (
         Cell("Rule", rule.rule, why, right=False),
         Cell("Decided by", rule.deployable or words.MISSING, right=False),
-        Cell("Value", value),
+        Cell("Value", value, range_text(rule)),
         Cell("Limit", limit),
-        Cell("Result", "✓ pass" if rule.passed else "✗ fail", right=False),
+        Cell("Result", f"{MARKS[rule.verdict]} {rule.verdict}", _allowed(rule), right=False),
     )
-    return Line(cells, "pass" if rule.passed else "fail")
+    return Line(cells, rule.verdict)
+
+
+def _allowed(rule: RuleEntry) -> str:
+    return "the rule lets it pass" if rule.passed and rule.verdict == "inconclusive" else ""
 
 
 def deployable_lines(report: Report) -> list[Line]:
@@ -79,7 +87,7 @@ def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
             reference or (words.points(drop.value) if drop else words.MISSING),
             words.points_interval(drop.low, drop.high) if drop else "",
         ),
-        Cell("p50", words.milliseconds(latency.p50 if latency else None)),
+        Cell("p50", words.milliseconds(latency.p50 if latency else None), _p50_range(latency)),
         Cell("p90", words.milliseconds(latency.p90 if latency else None)),
         Cell("p99", words.milliseconds(latency.p99 if latency else None)),
         Cell(
@@ -91,7 +99,20 @@ def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
         Cell("Peak memory", words.size(entry.peak_rss_bytes)),
         Cell("Timed", f"n={words.count(latency.n)}" if latency else words.MISSING),
     )
-    return Line(cells, style, entry.format)
+    return Line(cells + _counted(report, entry), style, entry.format)
+
+
+def _p50_range(latency: Latency | None) -> str:
+    if latency is None or latency.p50_interval is None:
+        return ""
+    return words.interval(*(words.milliseconds(end) for end in latency.p50_interval))
+
+
+def _counted(report: Report, entry: BaselineEntry) -> tuple[Cell, ...]:
+    """Instructions of one inference, where anything counted them."""
+    if not any(e.instructions for e in (report.baseline, *report.deployables) if e is not None):
+        return ()
+    return (Cell("Instructions", words.count(entry.instructions.median if entry.instructions else None)),)
 
 
 def files_caption(report: Report) -> str:

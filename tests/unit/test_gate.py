@@ -7,16 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.baseline import reduce
+from edgekit.correctness import Correctness
 from edgekit.errors import UsageError
-from edgekit.gate import judge, metric_value, show
+from edgekit.figures import metric_value, show
+from edgekit.gate import judge
 from edgekit.machine import Machine
 from edgekit.report.schema import (
     BaselineEntry,
     Conditions,
     Control,
     Deployable,
+    Instructions,
     Latency,
     Report,
+    RoundRatio,
     Speedup,
     Throughput,
     dump,
@@ -39,6 +44,12 @@ MACHINE = Machine(
 CONDITIONS = Conditions(data="test", n=1000, items=32, batch=1, threads=2, rounds=8)
 
 
+def rounds(p50: float, count: int = 16, cpu: float | None = None, spread: float = 0.004) -> tuple[RoundRatio, ...]:
+    """Times over the baseline's, alternately a little above and below: deterministic noise."""
+    noise = [1 + spread * math.sin(2.4 * at) for at in range(count)]
+    return tuple(RoundRatio(p50=p50 * n, p90=p50 * n, p99=p50 * n, cpu=(cpu or p50) * n, pairs=500) for n in noise)
+
+
 def deployable(name: str, *, p50: float = 1.0, accuracy: float | None = 0.92, size: int = 8_000_000) -> Deployable:
     return Deployable(
         id=name,
@@ -49,7 +60,9 @@ def deployable(name: str, *, p50: float = 1.0, accuracy: float | None = 0.92, si
         accuracy_drop=Drop(value=0.929 - (accuracy or 0), low=0, high=0.02),
         latency_ms=Latency(p50=p50, p90=2 * p50, p99=3 * p50, n=100),
         speedup=Speedup(value=5.0 / p50, low=4, high=6, against="teacher"),
-        throughput=Throughput(batch=8, per_second=1000 / p50),
+        rounds=rounds(p50 / 5),
+        throughput=(Throughput(batch=1, per_second=900 / p50), Throughput(batch=8, per_second=1000 / p50)),
+        instructions=Instructions(median=1e6 * p50, spread=0.001, n=8),
         peak_rss_bytes=100_000_000,
     )
 
@@ -65,7 +78,8 @@ def report(
         size_bytes=90_000_000,
         metrics={"accuracy": 0.929, "macro_f1": 0.92},
         latency_ms=Latency(p50=5.0, p90=6.0, p99=7.0, n=100),
-        throughput=Throughput(batch=8, per_second=200),
+        throughput=(Throughput(batch=1, per_second=190), Throughput(batch=8, per_second=200)),
+        instructions=Instructions(median=5e6, spread=0.001, n=8),
         peak_rss_bytes=200_000_000,
     )
     return Report(
@@ -102,7 +116,13 @@ TWO = report(deployable("int8", p50=0.8, accuracy=0.919), deployable("q8", p50=4
         ("latency.p90 <= 4ms", False, "q8"),
         ("latency.p99 <= 0.5x baseline", False, "q8"),
         ("latency.p99 <= 0.5x baseline on any", True, "int8"),
-        ("latency.p50 <= baseline - 20%", True, "q8"),
+        ("latency.p50 >= 0.5x baseline", False, "int8"),
+        ("latency.p50 >= 0.5x baseline on any", True, "q8"),
+        ("latency.p50 <= baseline - 9ms", False, "q8"),
+        ("instructions <= 1M on int8", True, "int8"),
+        ("instructions <= 0.5x baseline", False, "q8"),
+        ("instructions <= baseline - 0.5M", True, "q8"),
+        ("latency.p50 <= baseline - 15%", True, "q8"),
         ("throughput >= 1.25x baseline", True, "q8"),
         ("speedup >= 5x", False, "q8"),
         ("speedup >= 5x on any", True, "int8"),
@@ -126,8 +146,14 @@ def test_verdicts(rule: str, passed: bool, decider: str) -> None:
 
 
 def test_values_and_limits_are_in_base_units() -> None:
+    entry = judge(TWO, [parse_rule("latency.p50 <= 4ms on q8")]).rules[0]
+    assert (entry.value, entry.limit, entry.relative) == (4.0, 4.0, False)
     entry = judge(TWO, [parse_rule("latency.p50 <= 1.02x baseline on q8")]).rules[0]
-    assert (entry.value, entry.limit) == (4.0, pytest.approx(5.1))
+    assert entry.relative
+    assert entry.value == pytest.approx(0.8, rel=0.004)
+    assert entry.limit == pytest.approx(1.02)
+    assert entry.interval is not None
+    assert entry.interval[0] <= entry.value <= entry.interval[1]
     entry = judge(TWO, [parse_rule("size <= 9MB on q8")]).rules[0]
     assert (entry.value, entry.limit) == (10e6, 9e6)
 
@@ -178,37 +204,179 @@ def test_no_rules_and_unknown_names_fail() -> None:
     assert not judge(report(), [parse_rule("size <= 1GB")]).passed
 
 
+LATENCY = "latency.p50 <= 1.02x baseline"
+
+
+def one(entry: Deployable, **changes: object) -> Report:
+    return report(entry).model_copy(update=changes)
+
+
+def timed(ratio: float, count: int = 16, cpu: float | None = None, spread: float = 0.004) -> Report:
+    """A report of one file that takes `ratio` times as long as the baseline."""
+    return report(deployable("int8").model_copy(update={"rounds": rounds(ratio, count, cpu, spread)}))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "count", "verdict"),
+    [(1.0, 16, "pass"), (1.04, 16, "fail"), (1.0, 6, "inconclusive"), (1.04, 6, "inconclusive"), (1.02, 40, None)],
+)
+def test_latency_is_decided_round_by_round(ratio: float, count: int, verdict: str | None) -> None:
+    entry = judge(timed(ratio, count), [parse_rule(LATENCY)]).rules[0]
+    assert entry.verdict == (verdict or "inconclusive")
+    assert f"over {count} rounds" in entry.sentence
+    assert entry.passed is (verdict == "pass")
+
+
+def test_inconclusive_does_not_pass_unless_the_rule_says_so() -> None:
+    strict = judge(timed(1.0, 6), parse_rules([LATENCY, "size <= 1GB"]))
+    assert (strict.verdict, strict.passed) == ("inconclusive", False)
+    assert "--rounds" in strict.rules[0].sentence
+    lenient = judge(timed(1.0, 6), parse_rules([f"{LATENCY} or inconclusive"]))
+    assert (lenient.verdict, lenient.rules[0].verdict, lenient.rules[0].passed) == ("pass", "inconclusive", True)
+    assert judge(timed(1.04), parse_rules([f"{LATENCY} or inconclusive"])).verdict == "fail"
+    assert judge(timed(1.0, 6), parse_rules([LATENCY, "size <= 1kB"])).verdict == "fail"
+
+
+def test_any_and_all_with_an_undecided_file() -> None:
+    sure, unsure = deployable("sure"), deployable("unsure").model_copy(update={"rounds": rounds(1.0, 6)})
+    slow = deployable("slow").model_copy(update={"rounds": rounds(1.1)})
+
+    def verdict(rule: str, *entries: Deployable) -> str:
+        return judge(report(*entries), [parse_rule(rule)]).verdict
+
+    assert verdict(LATENCY, sure, unsure) == "inconclusive"
+    assert verdict(f"{LATENCY} on any", sure, unsure) == "pass"
+    assert verdict(LATENCY, slow, unsure) == "fail"
+    assert verdict(f"{LATENCY} on any", slow, unsure) == "inconclusive"
+    assert verdict(f"{LATENCY} on any", slow) == "fail"
+
+
+def test_cpu_time_is_the_second_witness() -> None:
+    waits = judge(timed(1.05, cpu=1.0), [parse_rule(LATENCY)]).rules[0]
+    assert waits.verdict == "fail"
+    assert "CPU time is 1.000x, within the limit: noise or waiting" in waits.sentence
+    works = judge(timed(1.05, cpu=1.05), [parse_rule(LATENCY)]).rules[0]
+    assert "agrees" in works.sentence
+    blind = rounds(1.05)
+    without = deployable("int8").model_copy(update={"rounds": tuple(r.model_copy(update={"cpu": None}) for r in blind)})
+    assert judge(report(without), [parse_rule(LATENCY)]).rules[0].sentence.endswith("fails")
+
+
+@pytest.mark.parametrize("rule", [LATENCY, "throughput >= 0.98x baseline", "latency.p90 <= baseline + 2%"])
+def test_a_machine_noisier_than_the_margin_decides_nothing(rule: str) -> None:
+    wild = Control(value=1.0, low=0.96, high=1.04, rounds=rounds(1.0, spread=0.1))
+    noisy = timed(1.0).model_copy(update={"control": wild})
+    entry = judge(noisy, [parse_rule(rule)]).rules[0]
+    assert entry.verdict == "inconclusive"
+    assert "the baseline against itself" in entry.sentence
+    assert judge(noisy, [parse_rule(LATENCY.replace("1.02", "1.5"))]).passed
+    assert judge(noisy, [parse_rule("size <= 1GB")]).passed
+
+
+def test_a_file_that_was_not_timed_beside_the_baseline_fails() -> None:
+    alone = deployable("int8").model_copy(update={"rounds": ()})
+    entry = judge(report(alone), [parse_rule(LATENCY)]).rules[0]
+    assert (entry.verdict, "no rounds" in entry.sentence) == ("fail", True)
+    broken = tuple(r.model_copy(update={"p50": math.nan}) for r in rounds(1.0))
+    entry = judge(report(alone.model_copy(update={"rounds": broken})), [parse_rule(LATENCY)]).rules[0]
+    assert (entry.verdict, "not a number" in entry.sentence) == ("fail", True)
+
+
+@pytest.mark.parametrize("rule", [LATENCY, "latency.p50 <= 5ms", "throughput >= 1/s", "speedup >= 1x"])
+def test_emulated_times_are_refused(rule: str) -> None:
+    emulated = CONDITIONS.model_copy(update={"fidelity": "emulated", "transport": "cortex-a53"})
+    entry = judge(TWO.model_copy(update={"conditions": emulated}), [parse_rule(f"{rule} on int8")]).rules[0]
+    assert (entry.verdict, "emulation" in entry.sentence) == ("fail", True)
+    assert judge(TWO.model_copy(update={"conditions": emulated}), [parse_rule("instructions <= 1x baseline")]).passed
+
+
+def test_an_interval_that_holds_the_limit_is_told() -> None:
+    latency = Latency(p50=4.0, p90=5, p99=6, n=9, p50_interval=(3.8, 4.3))
+    entry = deployable("int8").model_copy(update={"latency_ms": latency})
+    near = judge(report(entry), [parse_rule("latency.p50 <= 4.1ms")]).rules[0]
+    assert near.passed
+    assert "3.8ms to 4.3ms, holds the limit" in near.sentence
+    assert "holds the limit" not in judge(report(entry), [parse_rule("latency.p50 <= 5ms")]).rules[0].sentence
+
+
+def test_accuracy_says_whether_the_sample_could_tell() -> None:
+    def sentence(rule: str, drop: Drop) -> str:
+        entry = deployable("int8").model_copy(update={"accuracy_drop": drop})
+        return judge(report(entry), [parse_rule(rule)]).rules[0].sentence
+
+    unsure = sentence("accuracy_drop <= 1pt", Drop(value=0.004, low=-0.004, high=0.012, p_value=0.3))
+    assert "1,000 examples cannot tell" in unsure
+    assert "McNemar p = 0.3" in unsure
+    assert "takes about 1," in unsure
+    sure = sentence("accuracy_drop <= 3pt", Drop(value=0.004, low=-0.004, high=0.012, p_value=0.3))
+    assert sure.endswith("the sample tells")
+    lost = sentence("accuracy >= baseline - 0.5pt", Drop(value=0.009, low=0.006, high=0.012, p_value=0.001))
+    assert lost.endswith("the sample tells")
+
+
 def test_rules_against_an_earlier_report() -> None:
-    before = report(deployable("int8", p50=0.8), deployable("q8", p50=4.0))
+    before = reduce(report(deployable("int8", p50=0.8), deployable("q8", p50=4.0)))
+    same = report(deployable("int8", p50=0.8), deployable("q8", p50=4.0))
     slower = report(deployable("int8", p50=0.9), deployable("q8", p50=4.0))
-    rule = [parse_rule("latency.p50 <= 1.02x baseline")]
+    rule = [parse_rule(LATENCY)]
     assert not judge(slower, rule, before).passed
-    assert judge(before, rule, before).passed
+    assert judge(same, rule, before).passed
     assert not judge(report(deployable("new")), rule, before).passed
 
 
 @pytest.mark.parametrize(
-    ("change", "word"),
+    ("p50", "verdict"), [(0.7, "pass"), (0.75, "pass"), (0.79, "inconclusive"), (0.83, "inconclusive"), (0.9, "fail")]
+)
+def test_times_of_two_runs_are_decided_only_where_their_intervals_are_apart(p50: float, verdict: str) -> None:
+    def run(value: float) -> Report:
+        latency = Latency(p50=value, p90=1, p99=1, n=9, p50_interval=(value * 0.98, value * 1.02))
+        return report(deployable("int8").model_copy(update={"latency_ms": latency}))
+
+    entry = judge(run(p50), [parse_rule(LATENCY)], reduce(run(0.8))).rules[0]
+    assert entry.verdict == verdict
+    assert ("side by side" in entry.sentence) is (verdict == "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "word"),
     [
-        ({"machine": MACHINE.model_copy(update={"cpu": "another"})}, "another processor"),
-        ({"conditions": CONDITIONS.model_copy(update={"threads": 4})}, "threads"),
-        ({"conditions": None}, "conditions"),
-        ({"deployables": ()}, "no deployable"),
+        ({"machine": MACHINE.model_copy(update={"cpu": "another"})}, LATENCY, "another machine (another)"),
+        ({"conditions": CONDITIONS.model_copy(update={"threads": 4})}, LATENCY, "another workload (its threads is 4"),
+        ({"conditions": CONDITIONS.model_copy(update={"data": "other"})}, LATENCY, "another workload (its data is"),
+        ({"conditions": CONDITIONS.model_copy(update={"transport": "ssh"})}, LATENCY, "another target (ssh"),
+        ({"conditions": CONDITIONS.model_copy(update={"transport": "ssh"})}, "instructions <= 1x baseline", "target"),
+        ({"conditions": CONDITIONS.model_copy(update={"data": "x"})}, "accuracy >= baseline", "other test data"),
+        ({"conditions": None}, LATENCY, "conditions"),
     ],
 )
-def test_times_of_unlike_reports_are_not_compared(change: dict[str, object], word: str) -> None:
-    other = TWO.model_copy(update=change)
-    entry = judge(TWO, [parse_rule("latency.p50 <= 1.02x baseline")], other).rules[0]
+def test_unlike_reports_are_not_compared(change: dict[str, object], rule: str, word: str) -> None:
+    other = reduce(TWO.model_copy(update=change))
+    entry = judge(TWO, [parse_rule(rule)], other).rules[0]
     assert not entry.passed
     assert word in entry.sentence
-    if "deployables" not in change:
-        assert judge(TWO, [parse_rule("size <= 1.02x baseline")], other).passed
+    if rule == LATENCY and change.get("conditions", True):
+        assert "measure the two side by side" in entry.sentence
+    assert judge(TWO, [parse_rule("size <= 1.02x baseline")], other).passed
 
 
-def test_noise_is_warned_of() -> None:
+def test_accuracy_is_paired_with_an_earlier_report_of_the_same_examples() -> None:
+    def answered(wrong: range, data: str = "d" * 64) -> Report:
+        flags = [at not in wrong for at in range(1000)]
+        entry = deployable("int8", accuracy=sum(flags) / 1000)
+        return report(entry.model_copy(update={"correctness": Correctness.pack(flags, data)}))
+
+    rule = [parse_rule("accuracy >= baseline - 0.5pt")]
+    worse = judge(answered(range(80, 140)), rule, reduce(answered(range(80, 120)))).rules[0]
+    assert worse.verdict == "fail"
+    assert "lost 2.00pt" in worse.sentence
+    assert worse.sentence.endswith("the sample tells")
+    other = judge(answered(range(80)), rule, reduce(answered(range(80), "e" * 64))).rules[0]
+    assert "other test data" in other.sentence
+
+
+def test_an_unsteady_machine_is_warned_of() -> None:
     rules = parse_rules(["latency.p50 <= 1.02x baseline on int8"])
     assert judge(TWO, rules).warnings == ()
-    assert "wider" in judge(report(deployable("int8"), control=(1.0, 0.9, 1.1)), rules).warnings[0]
     assert "not steady" in judge(report(deployable("int8"), control=(1.2, 1.1, 1.3)), rules).warnings[0]
     assert judge(report(deployable("a"), control=(1.2, 1.1, 1.3)), parse_rules(["size <= 1GB"])).warnings == ()
 
@@ -217,6 +385,7 @@ def test_show() -> None:
     assert show("latency.p50", 1.234) == "1.23ms"
     assert show("size", 8_400_000) == "8.4MB"
     assert show("accuracy_drop", 0.0105) == "1.05pt"
+    assert show("instructions", 12_340_000) == "12.34M"
     assert show("accuracy", None) == "nothing"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.errors import RecipeError
-from edgekit.rules import FRACTION, METRICS, Limit, Rule, find_rules, parse_rule, parse_rules
+from edgekit.rules import FRACTION, METRICS, Limit, Rule, find_rules, load_rules, parse_rule, parse_rules
 
 IDS = st.text("abcxyzAZ019_-", min_size=1, max_size=8)
 NUMBERS = st.floats(1e-12, 1e12) | st.floats(-1e12, -1e-12) | st.integers(1, 10**9).map(float)
@@ -33,7 +35,9 @@ def rules(draw: st.DrawFn) -> Rule:
         )
     op = draw(st.sampled_from(["<=", ">=", "<", ">", "=="]))
     on = tuple(draw(st.lists(IDS, max_size=3)))
-    return Rule(metric=metric.name, op=op, limit=limit, on=on, quantifier=draw(st.sampled_from(["all", "any"])))
+    lenient = metric.timed and limit.kind != "absolute" and draw(st.booleans())
+    quantifier = draw(st.sampled_from(["all", "any"]))
+    return Rule(metric=metric.name, op=op, limit=limit, on=on, quantifier=quantifier, or_inconclusive=lenient)
 
 
 @given(rules())
@@ -62,6 +66,8 @@ def test_any_text_is_a_rule_or_a_problem(text: str) -> None:
         ("speedup >= 5x", 5),
         ("size_ratio >= 10x", 10),
         ("parity <= 1e-4", 1e-4),
+        ("instructions <= 80M", 80e6),
+        ("instructions <= 80000000", 80e6),
     ],
 )
 def test_absolute_limits(text: str, limit: float) -> None:
@@ -78,6 +84,9 @@ def test_absolute_limits(text: str, limit: float) -> None:
         ("accuracy >= baseline", 0.9, 0.9),
         ("size < baseline - 1MB", 5e6, 4e6),
         ("throughput >= 0.98x baseline", 100, 98),
+        ("instructions <= 1.01x baseline", 80e6, 80.8e6),
+        ("instructions <= baseline + 1M", 80e6, 81e6),
+        ("instructions <= baseline + 1%", 80e6, 80.8e6),
     ],
 )
 def test_limits_against_a_baseline(text: str, baseline: float, limit: float) -> None:
@@ -104,6 +113,41 @@ def test_scopes(text: str, on: tuple[str, ...], quantifier: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "lenient"),
+    [
+        ("latency.p50 <= 1.02x baseline", False),
+        ("latency.p50 <= 1.02x baseline or inconclusive", True),
+        ("latency.p99 <= baseline + 5% on any of a, b  or  inconclusive", True),
+        ("throughput >= 0.98x baseline or inconclusive", True),
+    ],
+)
+def test_what_inconclusive_means(text: str, lenient: bool) -> None:
+    rule = parse_rule(text)
+    assert rule.or_inconclusive is lenient
+    assert rule.on in ((), ("a", "b"))
+
+
+def test_a_file_of_rules_tells_all_its_problems(tmp_path: Path) -> None:
+    path = tmp_path / "gates.yaml"
+    path.write_text("gate:\n- size <= 1MB\n- sise <= 1MB\n- 3\n- {size: 1MB}\n", encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_rules(path)
+    assert [p.where for p in caught.value.problems] == ["gates.yaml[1]", "gates.yaml[2]", "gates.yaml[3]"]
+    path.write_text("- size <= 1MB\n- accuracy >= 90%\n", encoding="utf-8")
+    assert [rule.metric for rule in load_rules(path)] == ["size", "accuracy"]
+
+
+@pytest.mark.parametrize("text", ["", "rules:", "size <= 1MB", "[", "gate: {a: b}", "other: [size <= 1MB]"])
+def test_a_file_without_rules_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "gates.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"gates\.yaml"):
+        load_rules(path)
+    with pytest.raises(RecipeError, match="cannot read the rules"):
+        load_rules(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
     ("text", "what", "hint"),
     [
         ("acuracy >= 90%", "no metric 'acuracy'", "did you mean 'accuracy'?"),
@@ -123,6 +167,11 @@ def test_scopes(text: str, on: tuple[str, ...], quantifier: str) -> None:
         ("speedup >= 5x on a b", "after 'on'", "on any"),
         ("accuracy >= 1e999", "not a finite number", ""),
         ("", "not a rule", ""),
+        ("size <= 1MB or inconclusive", "never inconclusive", "leave out"),
+        ("latency.p50 <= 5ms or inconclusive", "never inconclusive", "leave out"),
+        ("speedup >= 5x or inconclusive", "never inconclusive", "leave out"),
+        ("latency.p50 <= 1.02x baseline or inconclusiv", "cannot read the limit", "or inconclusive"),
+        ("instructions <= 80MB", "not measured in 'MB'", "k, M, G"),
     ],
 )
 def test_what_is_wrong_is_told(text: str, what: str, hint: str) -> None:

@@ -156,7 +156,7 @@ def deployable(
         size_bytes=size,
         metrics={"accuracy": accuracy, "macro_f1": accuracy - 0.003, "agreement": 0.974},
         latency_ms=latency,
-        throughput=Throughput(batch=32, per_second=1000 * 4 / latency.p50) if latency else None,
+        throughput=(Throughput(batch=32, per_second=1000 * 4 / latency.p50),) if latency else (),
         load_ms=38.0,
         first_ms=2.9,
         peak_rss_bytes=64_000_000,
@@ -165,6 +165,28 @@ def deployable(
         accuracy_drop=drop,
         speedup=speedup,
         lineage=("teacher", "start", "distill", "vocabulary", "ffn", "factorize", "gguf" if gguf else "onnx", name),
+    )
+
+
+def passed(
+    rule: str,
+    value: float,
+    limit: float,
+    name: str,
+    *,
+    relative: bool = False,
+    interval: tuple[float, float] | None = None,
+) -> RuleEntry:
+    return RuleEntry(
+        rule=rule,
+        value=value,
+        limit=limit,
+        verdict="pass",
+        passed=True,
+        deployable=name,
+        sentence=f"{name}: {rule}: holds",
+        relative=relative,
+        interval=interval,
     )
 
 
@@ -182,7 +204,7 @@ def sample() -> Report:
             size_bytes=91_006_486,
             metrics={"accuracy": 0.929, "macro_f1": 0.927},
             latency_ms=Latency(p50=5.12, p90=5.61, p99=6.94, n=2400),
-            throughput=Throughput(batch=32, per_second=412),
+            throughput=(Throughput(batch=32, per_second=412),),
             peak_rss_bytes=268_000_000,
             runtime=ORT,
             precision="fp32",
@@ -194,7 +216,7 @@ def sample() -> Report:
                 "int8",
                 0.925,
                 Drop(value=0.004, low=-0.002, high=0.011, p_value=0.29),
-                Latency(p50=0.814, p90=0.91, p99=1.22, n=2400),
+                Latency(p50=0.814, p90=0.91, p99=1.22, n=2400, p50_interval=(0.806, 0.823)),
                 Speedup(value=6.3, low=5.9, high=6.8, against="teacher-onnx"),
             ),
             deployable(
@@ -219,10 +241,10 @@ def sample() -> Report:
         gate=Gate(
             verdict="pass",
             rules=(
-                RuleEntry(rule="accuracy_drop <= 1pt", value=0.005, limit=0.01, passed=True, deployable="q8"),
-                RuleEntry(rule="speedup >= 5x on any", value=6.3, limit=5.0, passed=True, deployable="int8"),
-                RuleEntry(rule="size <= 15MB", value=13_300_000.0, limit=15e6, passed=True, deployable="onnx"),
-                RuleEntry(rule="latency.p99 <= 0.5x baseline", value=2.07, limit=3.47, passed=True, deployable="q8"),
+                passed("accuracy_drop <= 1pt", 0.005, 0.01, "q8"),
+                passed("speedup >= 5x on any", 6.3, 5.0, "int8"),
+                passed("size <= 15MB", 13_300_000.0, 15e6, "onnx"),
+                passed("latency.p99 <= 0.5x baseline", 0.298, 0.5, "q8", relative=True, interval=(0.291, 0.307)),
             ),
         ),
         baseline_check=Chance(accuracy=0.929, majority_share=0.021, p_value=0.0, at_chance=False),

@@ -12,7 +12,8 @@ import report_sample
 from pydantic import BaseModel
 
 from edgekit.report import render_html
-from edgekit.report.schema import Gate, Report, RuleEntry
+from edgekit.report.schema import Gate, Instructions, Report, RuleEntry
+from edgekit.sequential import Verdict
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;{{ 7*7 }}\x00\u202e"
 Model = TypeVar("Model", bound=BaseModel)
@@ -70,7 +71,7 @@ def hostile() -> Report:
         for s in report.steps
     )
     files_ = tuple(changed(d, id=EVIL + d.id, precision=EVIL, notes=(EVIL,)) for d in report.deployables)
-    rule = RuleEntry(rule=EVIL, value=None, limit=None, passed=False, deployable=EVIL, sentence=EVIL)
+    rule = RuleEntry(rule=EVIL, value=None, limit=None, verdict="fail", passed=False, deployable=EVIL, sentence=EVIL)
     gate = Gate(verdict="fail", rules=(rule,), reasons=(EVIL,), warnings=(EVIL,))
     assert report.conditions is not None
     return changed(
@@ -92,7 +93,7 @@ def edge_cases() -> dict[str, Report]:
         "speedup": None,
         "accuracy_drop": None,
         "latency_ms": None,
-        "throughput": None,
+        "throughput": (),
         "peak_rss_bytes": None,
         "metrics": {},
     }
@@ -182,11 +183,9 @@ def test_hostile_names_stay_text() -> None:
 def test_a_failure_is_told_first_and_not_by_colour_alone() -> None:
     report = report_sample.sample()
     rules = (
-        RuleEntry(rule="accuracy_drop <= 1pt", value=0.01004, limit=0.01, passed=False, deployable="int8"),
-        RuleEntry(rule="size <= 15MB", value=13.3e6, limit=15e6, passed=True, deployable="onnx"),
-        RuleEntry(
-            rule="speedup >= 5x", value=None, limit=None, passed=False, deployable="q8", sentence="q8: no speedup"
-        ),
+        judged("accuracy_drop <= 1pt", 0.01004, 0.01, "fail", "int8"),
+        judged("size <= 15MB", 13.3e6, 15e6, "pass", "onnx"),
+        judged("speedup >= 5x", None, None, "fail", "q8", "q8: no speedup"),
     )
     text = Page(render_html(changed(report, gate=Gate(verdict="fail", rules=rules)))).text
     assert "✗ FAIL" in text
@@ -197,6 +196,50 @@ def test_a_failure_is_told_first_and_not_by_colour_alone() -> None:
     assert text.count("✗ fail") == 2
     assert text.count("✓ pass") == 1
     assert "not measured" in text
+
+
+def test_what_is_undecided_is_no_failure_and_no_pass() -> None:
+    rules = (
+        judged("latency.p50 <= 1.02x baseline", 1.012, 1.02, "inconclusive", "int8", "int8: not decided, more rounds"),
+        judged("size <= 15MB", 13.3e6, 15e6, "pass", "onnx"),
+    )
+    text = Page(render_html(changed(report_sample.sample(), gate=Gate(verdict="inconclusive", rules=rules)))).text
+    assert "? INCONCLUSIVE" in text
+    assert "1 check inconclusive: int8: not decided, more rounds." in text
+    assert text.count("? inconclusive") == 1
+    assert "the rule lets it pass" not in text
+    allowed = changed(rules[0], passed=True)
+    text = Page(render_html(changed(report_sample.sample(), gate=Gate(verdict="pass", rules=(allowed,))))).text
+    assert "the rule lets it pass" in text
+
+
+def test_instructions_are_shown_where_they_were_counted() -> None:
+    report = report_sample.sample()
+    assert "Instructions" not in Page(render_html(report)).texts
+    assert report.conditions is not None
+    counted = changed(
+        report.deployables[0], instructions=Instructions(median=81_230_000, spread=0.001, n=8), latency_ms=None
+    )
+    emulated = changed(report.conditions, fidelity="emulated", rounds=0)
+    text = Page(render_html(changed(report, deployables=(counted,), conditions=emulated))).text
+    assert "81,230,000" in text
+    assert "under emulation" in text
+    assert "interleaved round" not in text.split("Machine and conditions")[1].split("How to read")[0]
+
+
+def judged(
+    rule: str, value: float | None, limit: float | None, verdict: Verdict, name: str, sentence: str = ""
+) -> RuleEntry:
+    return RuleEntry(
+        rule=rule,
+        value=value,
+        limit=limit,
+        verdict=verdict,
+        passed=verdict == "pass",
+        deployable=name,
+        sentence=sentence,
+        relative=rule.startswith("latency"),
+    )
 
 
 def luminance(colour: str) -> float:

@@ -13,9 +13,11 @@ from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
 from edgekit.report import render_markdown
+from edgekit.report.markdown import render_summary
 from edgekit.report.rulings import readings
 from edgekit.report.schema import Deployable, Gate, Report, RuleEntry, Speedup, load_report
 from edgekit.report.sentences import comparison, headline, verdict
+from edgekit.sequential import Verdict
 from edgekit.statistics import Drop
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -115,7 +117,7 @@ def test_the_headline_is_the_fastest_within_the_limit() -> None:
     lossy = changed(int8, accuracy_drop=Drop(value=0.02, low=0.01, high=0.03))
 
     def best(*deployables: Deployable, limit: float | None = None) -> str | None:
-        rule = RuleEntry(rule=f"accuracy_drop <= {limit}", value=0.0, limit=limit, passed=True)
+        rule = RuleEntry(rule=f"accuracy_drop <= {limit}", value=0.0, limit=limit, verdict="pass", passed=True)
         gate = None if limit is None else Gate(verdict="pass", rules=(rule,))
         found = headline(changed(report, deployables=deployables, gate=gate))
         return found.id if found else None
@@ -128,22 +130,47 @@ def test_the_headline_is_the_fastest_within_the_limit() -> None:
 
 
 def test_a_failed_gate_names_what_failed() -> None:
-    rule = RuleEntry(rule="latency.p50 <= 1.02x baseline", value=5.4, limit=5.22, passed=False, deployable="int8")
+    rule = judged("latency.p50 <= 1.02x baseline", 1.055, 1.02, "fail", relative=True)
     gate = Gate(verdict="fail", rules=(rule,), reasons=("the baseline is at chance level",))
     report = changed(report_sample.sample(), gate=gate)
     assert verdict(report) == (
-        "2 checks failed: latency p50 of int8 is 5.40 ms, allowed is at most 5.22 ms; the baseline is at chance level."
+        "2 checks failed: latency p50 of int8 is 1.055× the baseline's, allowed is at most 1.020×; "
+        "the baseline is at chance level."
     )
     assert render_markdown(report).startswith("# ❌ FAIL: 2 checks failed")
 
 
 def test_a_value_just_over_its_limit_does_not_look_equal() -> None:
-    over = RuleEntry(rule="size <= 15MB", value=15_000_400.0, limit=15e6, passed=False)
-    assert readings(over) == ("15.0004 MB", "at most 15.0000 MB")
-    same = RuleEntry(rule="size <= 15MB", value=15e6, limit=15e6, passed=True)
-    assert readings(same) == ("15.0 MB", "at most 15.0 MB")
-    strange = RuleEntry(rule="whatever this is", value=1.5, limit=2.0, passed=True)
-    assert readings(strange) == ("1.50", "2.00")
+    assert readings(judged("size <= 15MB", 15_000_400.0, 15e6, "fail")) == ("15.0004 MB", "at most 15.0000 MB")
+    assert readings(judged("size <= 15MB", 15e6, 15e6, "pass")) == ("15.0 MB", "at most 15.0 MB")
+    assert readings(judged("whatever this is", 1.5, 2.0, "pass")) == ("1.50", "2.00")
+    over = judged("latency.p50 <= 1.02x baseline", 1.0238, 1.02, "fail", relative=True)
+    assert readings(over) == ("1.024×", "at most 1.020×")
+
+
+def test_the_summary_of_a_gate() -> None:
+    undecided = changed(
+        judged("latency.p50 <= 1.02x baseline", 1.01, 1.02, "inconclusive"), sentence="see @me, 6 rounds"
+    )
+    gate = Gate(verdict="inconclusive", rules=(undecided,), warnings=("not steady",))
+    text = render_summary(changed(report_sample.sample(), gate=gate))
+    assert text.startswith("## ❔ edgekit gate: INCONCLUSIVE\n\n1 check inconclusive: see &#64;me, 6 rounds.")
+    assert "? inconclusive" in text
+    assert "⚠ not steady" in text
+    assert "## Deployables" not in text
+    assert "NO GATE" in render_summary(changed(report_sample.sample(), gate=None))
+
+
+def judged(rule: str, value: float, limit: float, verdict: Verdict, *, relative: bool = False) -> RuleEntry:
+    return RuleEntry(
+        rule=rule,
+        value=value,
+        limit=limit,
+        verdict=verdict,
+        passed=verdict == "pass",
+        deployable="int8",
+        relative=relative,
+    )
 
 
 def test_an_empty_report_says_so() -> None:

@@ -1,0 +1,33 @@
+"""What a rule about accuracy can be sure of: the value decides, the sentence says whether the sample could tell."""
+
+from __future__ import annotations
+
+from edgekit.report.schema import BaselineEntry, Deployable
+from edgekit.samples import disagreement_of, rows_needed
+from edgekit.sequential import Verdict
+from edgekit.statistics import Drop
+
+__all__ = ["accuracy_note", "drop_of"]
+
+
+def drop_of(entry: Deployable, earlier: BaselineEntry | None) -> Drop | None:
+    """The paired drop from the report's own baseline, or from an earlier file of this one; None where not paired."""
+    if earlier is None:
+        return entry.accuracy_drop
+    if earlier.correctness is None or entry.correctness is None:
+        return None
+    return earlier.correctness.drop_to(entry.correctness)
+
+
+def accuracy_note(verdict: Verdict, drop: Drop | None, margin: float, rows: int | None) -> str:
+    """How far the verdict is from chance. `margin`: how much accuracy the rule lets a file lose (a fraction)."""
+    if drop is None:
+        return "not paired, so chance is not ruled out"
+    told = f"lost {drop.value * 100:.2f}pt [{drop.low * 100:.2f}, {drop.high * 100:.2f}]"
+    told += f", McNemar p = {drop.p_value:.2g}" if drop.p_value is not None else ""
+    if drop.high <= margin if verdict == "pass" else drop.low > margin:
+        return f"{told}: the sample tells"
+    needed = rows_needed(margin, share) if rows and margin > 0 and (share := disagreement_of(drop, rows)) > 0 else 0
+    if rows and needed > rows:
+        return f"{told}: {rows:,} examples cannot tell, a margin of {margin * 100:.2g}pt takes about {needed:,}"
+    return f"{told}: too close to the limit for this sample to tell"
