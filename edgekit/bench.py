@@ -22,7 +22,7 @@ from edgekit.machine import default_threads
 from edgekit.progress import Progress, Silent
 from edgekit.report.schema import Conditions, LengthSummary, RuntimeInfo
 from edgekit.rounds import Bench, Block, Kind, Measurement, summarize
-from edgekit.runtimes import Samples, Workload, runtime_of
+from edgekit.runtimes import RUNTIMES, Runtime, Runtimes, Samples, Workload, runtime_of
 from edgekit.runtimes.base import Cycle, inputs_of, read_sitting, task_of
 from edgekit.schedule import choose_rows, fixed_length, groups
 from edgekit.transports import LOCAL, Transport
@@ -43,8 +43,12 @@ class _Session:
     rows: tuple[int, ...]
     workload: Workload
     transport: Transport
+    runtimes: Runtimes
     conditions: Conditions
     blocks: list[Block] = field(default_factory=list)
+
+    def runtime(self, name: str) -> Runtime:
+        return runtime_of(self.deployables[name], self.runtimes)
 
 
 def measure(
@@ -55,21 +59,22 @@ def measure(
     *,
     progress: Progress | None = None,
     transport: Transport = LOCAL,
+    runtimes: Runtimes = RUNTIMES,
     decided: Decided | None = None,
 ) -> Bench:
-    """Measure files against `deployables[baseline]` on examples of `table`.
+    """Measure files against `deployables[baseline]` on examples of `table`, each by the one of `runtimes` that runs it.
 
     After `workload.rounds` rounds it goes on for at most `workload.budget` seconds until `decided` says so. Ctrl-C ends
     it too: what was measured by then is kept, and noted. Where the transport emulates, instructions are counted and
-    nothing is timed. Raises UsageError for an unknown baseline, or a length or batch that a file does not take,
-    DataError for an empty table, DeviceError where a file cannot be run.
+    nothing is timed. Raises UsageError for an unknown baseline, a file that none of `runtimes` takes, or a length or
+    batch that a file does not take, DataError for an empty table, DeviceError where a file cannot be run.
     """
     if baseline not in deployables:
         raise UsageError(f"the baseline {baseline!r} is not among the files", hint=f"one of: {', '.join(deployables)}")
     if len(table) == 0:
         raise DataError(f"{table.name} is empty: nothing to time")
-    _check_workload(deployables, workload)
-    session = _session(deployables, baseline, table, workload, transport)
+    _check_workload(deployables, workload, runtimes)
+    session = _session(deployables, baseline, table, workload, transport, runtimes)
     watch = progress or Silent()
     if transport.fidelity == "emulated":
         for name in watch.track(list(deployables), "counting instructions", len(deployables)):
@@ -82,7 +87,12 @@ def measure(
 
 
 def _session(
-    deployables: Mapping[str, Artifact], baseline: str, table: Table, workload: Workload, transport: Transport
+    deployables: Mapping[str, Artifact],
+    baseline: str,
+    table: Table,
+    workload: Workload,
+    transport: Transport,
+    runtimes: Runtimes,
 ) -> _Session:
     workload = workload.model_copy(update={"threads": workload.threads or default_threads()})
     rows = choose_rows(table, workload)
@@ -99,7 +109,7 @@ def _session(
         transport=transport.name,
         fidelity=transport.fidelity,
     )
-    return _Session(deployables, baseline, fed, rows, workload, transport, conditions)
+    return _Session(deployables, baseline, fed, rows, workload, transport, runtimes, conditions)
 
 
 def _summary(session: _Session, *, interrupted: bool = False) -> Bench:
@@ -108,13 +118,14 @@ def _summary(session: _Session, *, interrupted: bool = False) -> Bench:
     return summarize(session.deployables, session.baseline, session.blocks, conditions, interrupted=interrupted)
 
 
-def _check_workload(deployables: Mapping[str, Artifact], workload: Workload) -> None:
+def _check_workload(deployables: Mapping[str, Artifact], workload: Workload, runtimes: Runtimes) -> None:
     for name, artifact in deployables.items():
+        runtime = runtime_of(artifact, runtimes)
         longest = task_of(artifact).max_length
         if (workload.length or 0) > longest:
             raise UsageError(f"a length of {workload.length} tokens cannot be timed: {name} takes at most {longest}")
-        if workload.batch > 1 and not runtime_of(artifact).batches:
-            what = f"{name}: {runtime_of(artifact).name} is timed one example at a time"
+        if workload.batch > 1 and not runtime.batches:
+            what = f"{name}: {runtime.name} is timed one example at a time"
             raise UsageError(what, hint="leave it out, or measure with batch 1")
 
 
@@ -146,7 +157,7 @@ def _throughput(session: _Session, progress: Progress) -> None:
         for number in range(2)
         for name in session.deployables
         for batch in session.workload.throughput_batches
-        if runtime_of(session.deployables[name]).batches or batch == 1
+        if session.runtime(name).batches or batch == 1
     ]
     for number, name, batch in progress.track(plan, "throughput", len(plan)):
         session.blocks.append(_single(session, "throughput", number, name, batch))
@@ -157,7 +168,7 @@ def _sitting(session: _Session, number: int, group: Sequence[str]) -> list[Block
     workload = session.workload
     call = _call(session, "latency", workload.batch)
     jobs = tuple(
-        runtime_of(session.deployables[name]).job(
+        session.runtime(name).job(
             session.deployables[name], inputs_of(session.deployables[name], session.fed, workload.length), call
         )
         for name in group
@@ -181,7 +192,7 @@ def _sitting(session: _Session, number: int, group: Sequence[str]) -> list[Block
 def _single(session: _Session, kind: Kind, number: int, name: str, batch: int) -> Block:
     """A file alone in a process: throughput, or instructions. Raises DeviceError, with the file's id."""
     artifact = session.deployables[name]
-    runtime = runtime_of(artifact)
+    runtime = session.runtime(name)
     call = _call(session, "count" if kind == "count" else "latency", batch)
     job = runtime.job(artifact, inputs_of(artifact, session.fed, session.workload.length), call)
     try:
@@ -211,14 +222,14 @@ def _call(session: _Session, mode: str, batch: int) -> Call:
 
 def _parse(session: _Session, name: str, raw: bytes) -> Samples:
     try:
-        return runtime_of(session.deployables[name]).parse(raw)
+        return session.runtime(name).parse(raw)
     except DeviceError as error:
         raise DeviceError(f"{name}: {error.what}", hint=error.hint) from None
 
 
 def _check_times(name: str, samples: Samples) -> None:
     times = samples.wall_ms
-    if not (len(times) and len(times) == len(samples.cpu_ms) and times.min() > 0):
+    if not (len(times) and len(samples.cpu_ms) in (0, len(times)) and times.min() > 0):  # a page has no CPU times
         raise DeviceError(f"{name}: {samples.runtime} returned no usable times")
 
 
@@ -240,7 +251,8 @@ def _turns(
     counted = np.array([not cycle.warm for cycle, _ in done])
     kept = tuple(item for cycle, item in done if not cycle.warm)
     block = _block(name, kind, number, batch, kept, samples, seconds)
-    wall, cpu = samples.wall_ms[counted], samples.cpu_ms[counted]
+    wall = samples.wall_ms[counted]
+    cpu = samples.cpu_ms[counted] if len(samples.cpu_ms) else samples.cpu_ms
     return block.model_copy(update={"wall_ms": tuple(wall.tolist()), "cpu_ms": tuple(cpu.tolist())})
 
 

@@ -17,7 +17,7 @@ from edgekit.digest import digest_json
 from edgekit.errors import DataError, DeviceError, StoreError
 from edgekit.jobs import Call
 from edgekit.machine import default_threads
-from edgekit.runtimes import runtime_of
+from edgekit.runtimes import RUNTIMES, Runtimes, runtime_of
 from edgekit.runtimes.base import inputs_of, task_of
 from edgekit.statistics import Chance, Drop, chance_check, mcnemar, paired_difference
 from edgekit.tasks.text_classification import batches, encode, label_ids, metrics
@@ -62,9 +62,10 @@ def predict(
     threads: int = 0,
     batch: int = 1,
     transport: Transport = LOCAL,
+    runtimes: Runtimes = RUNTIMES,
     cache: Path | None = None,
 ) -> Predictions:
-    """Logits of every row, computed by the runtime of the artifact's format in a fresh process.
+    """Logits of every row, computed by the one of `runtimes` for the artifact's format in a fresh process.
 
     Rows go one by one unless `batch` says otherwise: a dynamically quantized file scales its activations over the whole
     batch, so its answers depend on the neighbours. `cache`: a folder where logits are kept, keyed by artifact, data,
@@ -73,7 +74,7 @@ def predict(
     if len(table) == 0:
         raise DataError(f"{table.name} is empty")
     task = task_of(artifact)
-    runtime = runtime_of(artifact)
+    runtime = runtime_of(artifact, runtimes)
     key = digest_json(
         {
             "artifact": artifact.key,

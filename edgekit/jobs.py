@@ -6,7 +6,8 @@ answers in RESULT.json and its stdout is never parsed. The formats:
     JOB.json    {"model": path, "tokenizer": path|null, "inputs": path, "threads": int, "provider": str,
                  "mode": "predict"|"latency"|"count"|"serve", "batch": int, "warmup": int, "seconds": float|null,
                  "iterations": int|null, "items": [row]|null}
-    inputs      {"texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int}
+    inputs      {"texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int,
+                 "rows": [[[id], [type]]], only where they were tokenized before}
     RESULT.json {"schema": 1, "runtime": {"name", "version", "providers"}, "threads", "load_ms", "first_ms", "warmup",
                  "logits": [[...]], "samples_ms": [...], "cpu_ms": [...], "peak_rss_bytes",
                  "error": null|{"kind", "message"}}
@@ -29,9 +30,10 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 
-__all__ = ["WORKERS", "Call", "Completed", "Fidelity", "Inputs", "Job", "Mode", "Place", "Sitting", "Work"]
+__all__ = ["WORKERS", "Call", "Completed", "Fidelity", "Inputs", "Job", "Mode", "Place", "Sitting", "TokenIds", "Work"]
 
 Mode = Literal["predict", "latency", "count"]
+TokenIds = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # of each row: ids, and type ids (ragged)
 Fidelity = Literal["measured", "emulated"]  # emulated: right answers and instruction counts, meaningless times
 WORKERS = Path(__file__).parent / "runtimes" / "workers"  # pushed to a device as it is
 
@@ -60,22 +62,26 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is fed: texts (and second texts), and how they become tokens."""
+    """What is fed: texts (and second texts), and how they become tokens. `rows`: their tokens already, for a runtime
+    without a tokenizer."""
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None
     max_length: int
     segments: bool = False
     pad_id: int = 0
+    rows: TokenIds | None = None
 
     def wire(self) -> dict[str, JsonValue]:
         """The inputs file's content."""
+        tokens: JsonValue = [[list(ids), list(types)] for ids, types in self.rows or ()]
         return {
             "texts": list(self.texts),
             "pairs": list(self.pairs) if self.pairs is not None else None,
             "max_length": self.max_length,
             "segments": self.segments,
             "pad_id": self.pad_id,
+            **({"rows": tokens} if self.rows is not None else {}),
         }
 
 

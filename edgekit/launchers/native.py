@@ -11,9 +11,10 @@ __all__ = ["NATIVE", "Native"]
 
 @dataclass(frozen=True)
 class Native:
-    """The interpreter `python`: a path, or a name that the machine's shell finds."""
+    """The interpreter `python`: a path, or a name that the machine's shell finds. `arguments` go before the script."""
 
     python: str = "python3"
+    arguments: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -24,7 +25,7 @@ class Native:
         return "measured"
 
     def command(self, place: Place) -> list[str]:
-        return [self.python]
+        return [self.python, *self.arguments]
 
     @property
     def counts(self) -> str:

@@ -46,7 +46,8 @@ class Workload(Frozen):
 @dataclass(frozen=True)
 class Samples:
     """A finished job: `logits` (rows, labels) float32 where it predicted, `wall_ms` and `cpu_ms` (inferences,) where it
-    was timed (CPU time of the whole process, all threads). Times in milliseconds, memory in bytes."""
+    was timed (CPU time of the whole process, all threads; empty where there is no such clock). Times in milliseconds,
+    memory in bytes (0: unknown)."""
 
     runtime: str
     version: str

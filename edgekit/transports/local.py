@@ -17,7 +17,7 @@ from edgekit.artifact import Artifact, library_versions
 from edgekit.errors import DeviceError
 from edgekit.jobs import WORKERS, Completed, Fidelity, Inputs, Work
 from edgekit.launchers import Launcher, Native
-from edgekit.machine import describe
+from edgekit.machine import Machine, describe
 from edgekit.transports.base import TAIL, pools, why_it_ended
 
 __all__ = ["LOCAL", "Local"]
@@ -44,6 +44,13 @@ class Local:
         """Processor, instruction sets and library versions: predictions of int8 files depend on all three."""
         machine = describe()
         return {"cpu": machine.cpu, "isa": " ".join(machine.isa), **library_versions(libraries)}
+
+    def probe(self, packages: tuple[str, ...] = ()) -> Machine:
+        """This machine; where a core is emulated, that is said in place of the processor's name."""
+        machine = describe().model_copy(update={"libraries": library_versions(packages)} if packages else {})
+        if self.fidelity == "measured":
+            return machine
+        return machine.model_copy(update={"cpu": f"{self.launcher.name}, emulated on {machine.cpu}"})
 
     def run(self, work: Work) -> Completed:
         """Run the work in a fresh process. Raises DeviceError where it fails (see `Transport.run`)."""
@@ -124,10 +131,19 @@ class _Here:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the whole group (a worker's own children too), then collect the process."""
+    """Kill the whole group (a worker's own children too) and what left it, as a browser does; collect the process."""
+    import psutil
+
+    left = []
+    with suppress(psutil.NoSuchProcess):
+        left = psutil.Process(process.pid).children(recursive=True)
     with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS says so of a group of zombies
         os.killpg(process.pid, signal.SIGKILL)
+    for child in left:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
     process.wait()
+    psutil.wait_procs(left, timeout=5)
 
 
 def _environment(work: Work) -> dict[str, str]:
