@@ -25,11 +25,11 @@ def render_gitlab(gate: Gate, path: str) -> str:
         {
             "description": f"{name}: {text}",
             "check_name": "edgekit-gate",
-            "fingerprint": digest_json({"path": path, "name": name}),
+            "fingerprint": digest_json({"path": path, "name": name, "at": at}),
             "severity": "major" if level == "error" else "minor",
             "location": {"path": path, "lines": {"begin": 1}},
         }
-        for level, name, text in _findings(gate)
+        for at, (level, name, text) in enumerate(_findings(gate))
     ]
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 

@@ -51,6 +51,7 @@ def render_html(report: Report) -> str:
         tiles=_tiles(report),
         gate=gate_lines(report),
         reasons=gate.reasons if gate else (),
+        decided=[rule.sentence for rule in gate.rules if rule.sentence] if gate else [],
         files=deployable_lines(report),
         files_caption=files_caption(report),
         panels=[(panel.title, waterfall.draw(panel)) for panel in view.panels(report)] if report.steps else [],

@@ -45,8 +45,6 @@ def render_summary(report: Report) -> str:
     word = verdict_word(report.gate)
     parts = [f"## {_SYMBOLS[word]} edgekit gate: {word}", _text(verdict(report)), *_gate(report)]
     if report.gate is not None:
-        sentences = "\n".join(f"- {_text(rule.sentence)}" for rule in report.gate.rules if rule.sentence)
-        parts += _folded("How each rule was decided", sentences) if sentences else []
         warned = "\n".join(f"- ⚠ {_text(warning)}" for warning in report.gate.warnings)
         parts += [warned] if warned else []
     return "\n\n".join(parts) + "\n"
@@ -82,7 +80,10 @@ def _gate(report: Report) -> list[str]:
         return ["No rules were given, so nothing was judged."]
     lines = gate_lines(report)
     reasons = [f"- ❌ {_text(reason)}" for reason in report.gate.reasons]
-    return ([_table(lines)] if lines else []) + (["\n".join(reasons)] if reasons else [])
+    told = "\n".join(f"- {_text(rule.sentence)}" for rule in report.gate.rules if rule.sentence)
+    parts = [_table(lines)] if lines else []
+    parts += ["\n".join(reasons)] if reasons else []
+    return parts + (_folded("How each rule was decided", told) if told else [])
 
 
 def _waterfall(report: Report) -> list[str]:

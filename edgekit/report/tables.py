@@ -42,7 +42,7 @@ def gate_lines(report: Report) -> list[Line]:
 
 def _rule_line(rule: RuleEntry) -> Line:
     value, limit = readings(rule)
-    why = rule.sentence if rule.value is None or rule.limit is None or rule.verdict == "inconclusive" else ""
+    why = rule.sentence if rule.value is None or rule.limit is None else ""
     cells = (
         Cell("Rule", rule.rule, why, right=False),
         Cell("Decided by", rule.deployable or words.MISSING, right=False),
