@@ -53,9 +53,9 @@ def method(report: Report) -> list[tuple[str, str]]:
         text.append(
             (
                 "The gate.",
-                "A latency that a rule holds against the baseline is decided round by round, by a test that errs in at "
-                "most one of 200 cases however often one looks. Where the rounds do not suffice, or the control is wider "
-                "than the rule's margin, it is inconclusive.",
+                "A latency that a rule holds against the baseline is decided round by round, by a test that errs in "
+                "at most one of 200 cases however often one looks. Where the rounds do not suffice, or the control is "
+                "wider than the rule's margin, it is inconclusive.",
             )
         )
     limits = (
