@@ -39,7 +39,7 @@ def minilm(folder: Path, *, int8: bool = True) -> Artifact:
 
 
 def extra_operator(source: Artifact, folder: Path, rows: int) -> Artifact:
-    """The same model with one more product, (rows, 256) x (256, 256), whose result times zero is added to the logits."""
+    """The same model with one more product, (rows, 256) x (256, 256); zero times its result is added to the logits."""
     import onnx
     from onnx import helper, numpy_helper
 

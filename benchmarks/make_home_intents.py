@@ -79,8 +79,8 @@ for this data set, and then adds noise. No other data set was copied from or loo
 | `test.csv` | $test | $test_templates |
 | `unlabeled.csv` | $unlabeled | $unlabeled_templates |
 
-Columns: `text`, `intent` (`unlabeled.csv`: `text` alone). UTF-8, comma-separated, LF ends of line, a header line. No two sentences of the
-data set are the same, over all splits, when case, spaces and punctuation are put aside.
+Columns: `text`, `intent` (`unlabeled.csv`: `text` alone). UTF-8, comma-separated, LF ends of line, a header
+line. No two sentences of the data set are the same, over all splits, when case, spaces and punctuation are put aside.
 
 ## Intents
 

@@ -9,6 +9,7 @@ assert report.gate is None or report.gate.passed
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,13 +22,16 @@ from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key, train
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Scalar, load_recipe, resolve
 from edgekit.report.schema import Report
+from edgekit.rules import Rule
+from edgekit.runtimes.base import Workload
 from edgekit.shapes import Cost
 from edgekit.source import open_model
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store, default_root
+from edgekit.targets import find_target
 
-__all__ = ["choose_device", "plan", "run", "run_stage"]
+__all__ = ["bench", "choose_device", "plan", "run", "run_stage"]
 
 
 def plan(
@@ -56,19 +60,21 @@ def run(
     store: Path | None = None,
     device: str = "auto",
     threads: int = 0,
+    target: str = "cpu",
     progress: Progress | None = None,
 ) -> Report:
     """Run a recipe: train, compress, export, measure, judge. Deployables and reports are written to `out`.
 
-    Steps that are in the store are not run again. Raises what `plan` raises before anything runs, StageError for a step
-    that failed, DeviceError for a runtime that failed.
+    Steps that are in the store are not run again. `target`: where the files are measured. Raises what `plan` raises
+    before anything runs, StageError for a step that failed, DeviceError for a runtime or a target that failed.
     """
     from edgekit.run import check_out, run_plan
 
     check_out(out)
+    where = find_target(target)
     made = plan(recipe, params, overrides=overrides, store=store, out=out)
     environment = Environment(made.store, progress or Silent(), choose_device(device), threads)
-    return run_plan(made, out, environment)
+    return run_plan(made, out, environment, where)
 
 
 def run_stage(
@@ -105,6 +111,47 @@ def run_stage(
     done = execute(step, source, master, given, task, environment)
     found.export(done.artifact, out)
     return done
+
+
+def bench(
+    paths: Sequence[Path],
+    table: Table,
+    workload: Workload,
+    *,
+    baseline: Path | None = None,
+    target: str = "cpu",
+    rules: Sequence[Rule] = (),
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Exported folders side by side, without a recipe: latency, and where the table has labels accuracy, against
+    `baseline` (default: the first folder), judged by `rules`.
+
+    Raises UsageError for two folders of one name or an unknown target, StoreError for a folder that edgekit did not
+    write, DeviceError for a runtime or a target that failed.
+    """
+    from edgekit.measuring import Subject, make_report, write_report
+
+    start = time.perf_counter()
+    folders = list(dict.fromkeys(path.resolve() for path in (baseline or paths[0], *paths)))
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UsageError(f"folders of one name: {', '.join(names)}", hint="rename one: figures are told apart by name")
+    subjects = {folder.name: Subject(Artifact.open(folder), str(folder)) for folder in folders}
+    report, measured = make_report(
+        "bench",
+        subjects,
+        folders[0].name,
+        table,
+        workload,
+        rules,
+        progress=progress or Silent(),
+        start=start,
+        target=find_target(target),
+    )
+    if out is not None:
+        write_report(report, measured, out)
+    return report
 
 
 def choose_device(name: str) -> str:

@@ -20,13 +20,13 @@ from edgekit.data.table import Table
 from edgekit.errors import UsageError
 from edgekit.evaluate import Predictions, agreement, at_chance, correct, paired_drop, predict, score
 from edgekit.gate import judge, settled
-from edgekit.machine import describe
 from edgekit.progress import Progress
 from edgekit.report.html import render_html
 from edgekit.report.markdown import render_markdown
 from edgekit.report.schema import BaselineEntry, Deployable, Report, StepEntry, dump
 from edgekit.rules import Rule
 from edgekit.runtimes.base import Workload, task_of
+from edgekit.targets import Target, find_target
 
 __all__ = ["Subject", "make_report", "write_report"]
 
@@ -60,35 +60,50 @@ def make_report(
     *,
     progress: Progress,
     start: float,
+    target: Target | None = None,
     exports: Sequence[str] | None = None,
     steps: tuple[StepEntry, ...] = (),
     notes: tuple[str, ...] = (),
     cache: Path | None = None,
 ) -> tuple[Report, Bench]:
-    """Measure `subjects` on `table` and judge the `exports` (default: all but the baseline) against the baseline.
+    """Measure `subjects` on `table`, at a target (default: this machine's processor), and judge the `exports` (default:
+    all but the baseline) against the baseline.
 
     `start`: time.perf_counter() when the work began. Raises DataError and DeviceError as `predict` and `measure` do.
     """
     artifacts = {name: subject.artifact for name, subject in subjects.items()}
+    where = target or find_target("cpu")
+    workload = workload.model_copy(update={"threads": workload.threads or where.threads})
     answers = {
-        name: _answers(subjects[name].artifact, table, cache, workload.threads)
+        name: _answers(subjects[name].artifact, table, cache, workload.threads, where)
         for name in progress.track(list(subjects), f"accuracy on {len(table)} rows")
     }
     progress.say(f"measuring {len(subjects)} files, interleaved; keep the machine otherwise idle")
     decided = partial(settled, rules)
-    bench = measure(artifacts, baseline, table, workload, progress=progress, decided=decided)
+    bench = measure(
+        artifacts,
+        baseline,
+        table,
+        workload,
+        progress=progress,
+        transport=where.transport,
+        runtimes=where.runtimes,
+        decided=decided,
+    )
+    if bench.interrupted:
+        notes = (*notes, f"measuring was stopped after {bench.conditions.rounds} rounds: the figures are of those")
     names = exports if exports is not None else [name for name in subjects if name != baseline]
     base = answers[baseline]
     report = Report(
         recipe=recipe,
-        machine=describe(),
+        machine=where.transport.probe(),
         seconds=round(time.perf_counter() - start, 1),
         steps=steps,
         deployables=tuple(_deployable(subjects[n], bench.measurements[n], answers[n], base) for n in names),
         baseline=BaselineEntry.model_validate(_common(subjects[baseline], bench.measurements[baseline], base)),
         baseline_check=at_chance(base.predictions, table, task_of(artifacts[baseline])) if table.labels else None,
         control=bench.control,
-        conditions=bench.conditions,
+        conditions=bench.conditions.model_copy(update={"target": where.name}),
         task=task_of(artifacts[baseline]),
         notes=notes,
     )
@@ -114,8 +129,10 @@ def write_report(report: Report, bench: Bench, out: Path) -> None:
             raise UsageError(f"cannot write {out / name}: {error.strerror}", hint="free some space") from None
 
 
-def _answers(artifact: Artifact, table: Table, cache: Path | None, threads: int) -> Answers:
-    predictions = predict(artifact, table, threads=threads, cache=cache)
+def _answers(artifact: Artifact, table: Table, cache: Path | None, threads: int, target: Target) -> Answers:
+    predictions = predict(
+        artifact, table, threads=threads, transport=target.transport, runtimes=target.runtimes, cache=cache
+    )
     if table.labels is None:
         return Answers(predictions, None, {})
     task = task_of(artifact)

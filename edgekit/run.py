@@ -16,12 +16,13 @@ from edgekit.measuring import Subject, make_report, write_report
 from edgekit.plan import Plan
 from edgekit.recipe import MODEL
 from edgekit.report.schema import Report, StepEntry
+from edgekit.targets import Target
 
 __all__ = ["check_out", "run_plan"]
 
 
-def run_plan(plan: Plan, out: Path, environment: Environment) -> Report:
-    """Run all steps, copy the deployables to `out`, measure, judge, and write report.json, report.md and report.html.
+def run_plan(plan: Plan, out: Path, environment: Environment, target: Target) -> Report:
+    """Run all steps, copy the deployables to `out`, measure them at the target, judge, and write the reports.
 
     Raises what the stages and runtimes raise; finished steps stay in the store.
     """
@@ -43,6 +44,7 @@ def run_plan(plan: Plan, out: Path, environment: Environment) -> Report:
         recipe.rules,
         progress=environment.progress,
         start=start,
+        target=target,
         exports=recipe.exports,
         steps=steps,
         notes=plan.notes,

@@ -7,27 +7,34 @@ from typing import Any
 
 import click
 
-from edgekit.cli.options import config_of, config_options, json_option
+from edgekit.cli.options import config_of, config_options, json_option, target_option
 from edgekit.runtimes.base import Workload
 
 __all__ = ["command"]
 
 
 def _bench(**values: Any) -> None:
-    from edgekit.cli.console import Live, print_json
-    from edgekit.compare import bench_report
+    from edgekit.api import bench
+    from edgekit.cli.console import Live
+    from edgekit.cli.run import show
     from edgekit.data.load import Columns, load_table
+    from edgekit.rules import load_rules, parse_rules
 
     columns = Columns(text=values["text_column"], pair=values["pair_column"], label=values["label_column"])
     table = load_table(values["data"], columns, split="test")
     workload = Workload.model_validate(config_of(Workload, values))
-    report = bench_report(values["artifacts"], values["baseline"], table, workload, values["out"], Live())
-    if values["as_json"]:
-        print_json(report.model_dump(mode="json", by_alias=True))
-        return
-    from edgekit.cli.tables import show_report
-
-    show_report(report, values["out"])
+    rules = parse_rules(values["rules"], "rule") if values["rules"] else ()
+    report = bench(
+        values["artifacts"],
+        table,
+        workload,
+        baseline=values["baseline"],
+        target=values["target"],
+        rules=load_rules(values["rules_file"]) if values["rules_file"] else rules,
+        out=values["out"],
+        progress=Live(),
+    )
+    show(report, values["out"], values["as_json"])
 
 
 command = click.Command(
@@ -45,14 +52,22 @@ command = click.Command(
         click.Option(
             ["--out"], type=click.Path(path_type=Path, file_okay=False), help="Write reports and samples here."
         ),
+        target_option(),
+        click.Option(["--rule", "rules"], multiple=True, metavar="RULE", help="Judge by this rule (repeat)."),
+        click.Option(["--rules", "rules_file"], type=click.Path(path_type=Path), help="A YAML file with rules."),
         *config_options(Workload),
         *reversed(getattr(json_option(lambda: None), "__click_params__", [])),
     ],
     help="""Measure exported files, interleaved against a baseline.
 
 \b
-Example:
+Examples:
   edgekit bench build/onnx-int8 build/gguf-q8 --baseline build/teacher-onnx --data test.csv --label-column intent
+  edgekit bench new/onnx-int8 --baseline old/onnx-int8-main --data test.csv \\
+        --rule 'latency.p50 <= 1.02x baseline' --budget 60
+  edgekit bench build/onnx-int8 --data test.csv --target cortex-a53
+
+With rules it is a gate: exit code 0 where all hold, 1 where not. With --budget it goes on until they are decided.
 """,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

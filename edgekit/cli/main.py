@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command
     "compare": ("compare", "Explain what changed between two reports."),
     "recipes": ("recipes", "List, show, copy and check recipes."),
     "inspect": ("inspect", "Say what an artifact is and where it comes from."),
+    "targets": ("targets", "Say where files can be run; prepare and probe it."),
     "doctor": ("doctor", "Say what this machine can do and what is missing."),
     "store": ("store", "List, check, clean and export what runs have made."),
 }

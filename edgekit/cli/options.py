@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from edgekit.recipe import Param
 
-__all__ = ["common", "config_of", "config_options", "json_option", "param_options", "store_option"]
+__all__ = ["common", "config_of", "config_options", "json_option", "param_options", "store_option", "target_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 PLAIN: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
@@ -27,6 +27,12 @@ def store_option(function: F) -> F:
 
 def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, progress on stderr.")(function)
+
+
+def target_option() -> click.Option:
+    return click.Option(
+        ["--target"], default="cpu", show_default=True, help="Where files are measured; see: edgekit targets."
+    )
 
 
 def common(function: F) -> F:

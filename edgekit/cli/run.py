@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekit.cli.options import common, param_options
+from edgekit.cli.options import common, param_options, target_option
 from edgekit.library import find_recipe, names
 from edgekit.recipe import Recipe, load_recipe
 
@@ -72,6 +72,7 @@ def run_options(made: click.Command) -> click.Command:
             ["--out"], type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the results."
         ),
         set_option(),
+        target_option(),
         *reversed(getattr(options, "__click_params__", [])),
     ]
     return made
@@ -95,6 +96,7 @@ def _run(recipe: str, values: dict[str, Any]) -> None:
         store=values["store"],
         device=values["device"],
         threads=values["threads"],
+        target=values["target"],
         progress=Live(),
     )
     show(report, values["out"], values["as_json"])

@@ -119,6 +119,7 @@ class Conditions(Frozen):
     rounds: int
     length: int | None = None
     tokens: LengthSummary | None = None
+    target: str = "cpu"
     transport: str = "local"
     fidelity: Fidelity = "measured"
 

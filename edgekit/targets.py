@@ -1,0 +1,279 @@
+"""Targets: names for transport x launcher x runtimes. Built in, or from the user's `targets.yaml`.
+
+targets:
+  pi: {transport: ssh, host: pi.local, user: pi, python: ~/venv/bin/python, cores: [2, 3], threads: 2}
+  phone: {transport: adb, serial: R58M12, launcher: bundle}
+  old-core: {transport: local, launcher: cortex-a53}
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from edgekit.artifact import Frozen
+from edgekit.errors import Problem, RecipeError, UsageError
+from edgekit.launchers import Launcher
+from edgekit.progress import Progress
+from edgekit.provision.cache import cache_root
+from edgekit.runtimes import CUDA, RUNTIMES, WEB, Runtimes
+from edgekit.transports import Local, Transport
+from edgekit.yaml_files import count, load_mapping, nearest, problem_of
+
+__all__ = ["BUILT_IN", "Target", "TargetFile", "find_target", "load_targets", "missing", "set_up"]
+
+FILE = "targets.yaml"
+Core = Literal["cortex-a53", "cortex-a72", "cortex-a76"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where files are run. `threads`: of an inference, unless the workload says otherwise (0: it does);
+    `setup`: the name under which `edgekit targets setup` prepares what it needs ("": nothing)."""
+
+    name: str
+    about: str
+    transport: Transport
+    runtimes: Runtimes
+    threads: int = 0
+    setup: str = ""
+
+
+class _Entry(Frozen):
+    """What every entry of targets.yaml may say."""
+
+    about: str = Field("", description="a line about it, for lists")
+    threads: int = Field(0, ge=0, le=1024, description="threads of an inference; 0: as the workload says")
+
+
+class _Machine(_Entry):
+    """What is said of a machine that runs Python."""
+
+    cores: tuple[int, ...] = Field((), description="numbers of the cores it may run on")
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="what runtimes compute on")
+
+
+class LocalEntry(_Machine):
+    """This machine, as it is or emulating a core."""
+
+    transport: Literal["local"]
+    launcher: Literal["native"] | Core = Field("native", description="native, or the core to emulate")
+
+    def target(self, name: str) -> Target:
+        if self.launcher == "native":
+            return Target(name, self.about, Local(cores=self.cores), _runtimes(self.provider), self.threads)
+        transport = Local(_launcher(self.launcher), self.cores)
+        return Target(name, self.about, transport, _runtimes(self.provider), self.threads, "arm64")
+
+
+class _Device(_Machine):
+    """What is said of another machine."""
+
+    root: str = Field("", description="folder there for what is pushed")
+    launcher: Literal["native", "bundle"] = Field("native", description="its own Python, or one that is pushed (arm64)")
+    environment: dict[str, str] = Field(default_factory=dict, description="variables of the work")
+    lock_wait: float = Field(600.0, gt=0, description="seconds to wait for others on the device")
+
+
+class SshEntry(_Device):
+    """A machine behind ssh."""
+
+    transport: Literal["ssh"]
+    host: str = Field(description="name, address, or alias of ~/.ssh/config")
+    port: int = Field(22, ge=1, le=65535)
+    user: str = ""
+    key: Path | None = Field(None, description="private key's file")
+    known_hosts: Path | None = Field(None, description="file with the host's key")
+    python: str = Field("python3", description="the interpreter there")
+
+    def target(self, name: str) -> Target:
+        from edgekit.transports.ssh import Ssh
+
+        transport = Ssh(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            key=self.key.expanduser() if self.key else None,
+            known_hosts=self.known_hosts.expanduser() if self.known_hosts else None,
+            root=self.root,
+            python=self.python,
+            launcher=_launcher("bundle") if self.launcher == "bundle" else None,
+            cores=self.cores,
+            environment=self.environment,
+            lock_wait=self.lock_wait,
+        )
+        return Target(name, self.about, transport, _runtimes(self.provider), self.threads, _bundled(self.launcher))
+
+
+class AdbEntry(_Device):
+    """A phone or board behind adb. A phone has no Python: the bundle brings it."""
+
+    transport: Literal["adb"]
+    serial: str = Field("", description="as `adb devices` shows it; empty: the only device")
+    launcher: Literal["native", "bundle"] = Field("bundle", description="its own Python, or one that is pushed (arm64)")
+    python: str = Field("python3", description="the interpreter there, without a bundle")
+
+    def target(self, name: str) -> Target:
+        from edgekit.transports.adb import Adb
+
+        transport = Adb(
+            serial=self.serial,
+            root=self.root,
+            python=self.python,
+            launcher=_launcher("bundle") if self.launcher == "bundle" else None,
+            cores=self.cores,
+            environment=self.environment,
+            lock_wait=self.lock_wait,
+        )
+        return Target(name, self.about, transport, _runtimes(self.provider), self.threads, _bundled(self.launcher))
+
+
+class BrowserEntry(_Entry):
+    """Headless Chromium on this machine."""
+
+    transport: Literal["browser"]
+    chromium: Path | None = Field(None, description="the browser's program; without it, the one that is installed")
+
+    def target(self, name: str) -> Target:
+        from edgekit.transports.browser import Browser
+
+        return Target(name, self.about, Browser(self.chromium), WEB, self.threads, "web")
+
+
+class NodeEntry(_Entry):
+    """WebAssembly in Node on this machine."""
+
+    transport: Literal["node"]
+
+    def target(self, name: str) -> Target:
+        from edgekit.transports.browser import Node
+
+        return Target(name, self.about, Node(), WEB, self.threads, "web")
+
+
+Entry = Annotated[LocalEntry | SshEntry | AdbEntry | BrowserEntry | NodeEntry, Field(discriminator="transport")]
+ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
+KINDS: dict[str, type[_Entry]] = {
+    "local": LocalEntry,
+    "ssh": SshEntry,
+    "adb": AdbEntry,
+    "browser": BrowserEntry,
+    "node": NodeEntry,
+}
+
+
+class TargetFile(Frozen):
+    """targets.yaml."""
+
+    targets: dict[str, Entry]
+
+
+PROGRAMS = {"ssh": "apt-get install openssh-client", "adb": "apt-get install adb"}
+BUILT_IN: dict[str, Entry] = {
+    "cpu": LocalEntry(transport="local", about="this machine's processor"),
+    "cuda": LocalEntry(transport="local", provider="cuda", about="this machine's NVIDIA GPU"),
+    **{
+        core: LocalEntry(
+            transport="local", launcher=core, threads=1, about=f"an emulated {core}: answers, instructions"
+        )
+        for core in ("cortex-a53", "cortex-a72", "cortex-a76")
+    },
+    "browser": BrowserEntry(transport="browser", about="WebAssembly in headless Chromium"),
+    "node": NodeEntry(transport="node", about="WebAssembly in Node"),
+}
+
+
+def load_targets(path: Path | None = None) -> dict[str, Entry]:
+    """Built-in targets and those of a file (default: $EDGEKIT_TARGETS, else `targets.yaml` here, where there is one).
+
+    Raises RecipeError with all problems of the file.
+    """
+    own = os.environ.get("EDGEKIT_TARGETS")
+    file = path or (Path(own) if own else Path(FILE))
+    if path is None and not own and not file.is_file():
+        return dict(BUILT_IN)
+    content = load_mapping(file, "file of targets")
+    entries = content.get("targets")
+    if set(content) != {"targets"} or not isinstance(entries, dict):
+        raise RecipeError(f"{file}: it holds one key, `targets`, with an entry per name")
+    found: dict[str, Entry] = {}
+    problems: list[Problem] = []
+    for name, entry in entries.items():
+        try:
+            found[str(name)] = ENTRY.validate_python(entry)
+        except ValidationError as error:
+            problems += [_problem(str(name), entry, item) for item in error.errors()]
+    if problems:
+        raise RecipeError(f"{file}: {count(problems)}", problems=tuple(problems))
+    return {**BUILT_IN, **found}
+
+
+def missing(entry: Entry) -> tuple[Problem, ...]:
+    """What this machine lacks for a target, with the command that adds it; a device itself is not asked."""
+    from edgekit.provision import arm64, web
+
+    found: list[Problem] = []
+    if entry.transport in PROGRAMS and shutil.which(entry.transport) is None:
+        found.append(Problem("", f"{entry.transport} is not installed", PROGRAMS[entry.transport]))
+    if (
+        getattr(entry, "provider", "cpu") == "cuda"
+        and entry.transport == "local"
+        and shutil.which("nvidia-smi") is None
+    ):
+        found.append(
+            Problem("", "no NVIDIA driver", "a machine with an NVIDIA GPU; pip install 'edgekit[cuda]' for ONNX")
+        )
+    if entry.transport in ("browser", "node"):
+        found += web.missing(cache_root())
+    if getattr(entry, "launcher", "native") != "native":
+        found += arm64.missing(cache_root())
+    return tuple(found)
+
+
+def set_up(what: str, progress: Progress) -> Path:
+    """Prepare `arm64` or `web` in the cache; its folder. Raises DeviceError where something is missing."""
+    from edgekit.provision import arm64, web
+
+    setup = {"arm64": arm64.setup, "web": web.setup}[what]
+    return setup(cache_root(), progress)
+
+
+def find_target(name: str, path: Path | None = None) -> Target:
+    """The target of this name. Raises UsageError for an unknown one."""
+    known = load_targets(path)
+    if name not in known:
+        raise UsageError(f"no target {name!r}", hint=nearest(name, list(known)))
+    return known[name].target(name)
+
+
+def _problem(name: str, entry: object, error: object) -> Problem:
+    kind = KINDS.get(str(entry.get("transport"))) if isinstance(entry, dict) else None
+    if kind is None:
+        given = entry.get("transport") if isinstance(entry, dict) else entry
+        return Problem(f"targets.{name}.transport", f"{given!r} is no transport", nearest(str(given), list(KINDS)))
+    found = dict(error)  # type: ignore[call-overload]
+    found["loc"] = found["loc"][1:]  # the first is the transport, by which pydantic chose
+    return problem_of(kind, found, f"targets.{name}")
+
+
+def _runtimes(provider: str) -> Runtimes:
+    return CUDA if provider == "cuda" else RUNTIMES
+
+
+def _bundled(launcher: str) -> str:
+    return "arm64" if launcher == "bundle" else ""
+
+
+def _launcher(name: Literal["bundle"] | Core) -> Launcher:
+    if name == "bundle":
+        from edgekit.launchers.bundle import Bundle
+
+        return Bundle()
+    from edgekit.launchers.qemu import Qemu
+
+    return Qemu(name)
