@@ -76,7 +76,7 @@ def _paired(old: BaselineEntry, new: BaselineEntry) -> Iterator[str]:
     if drop is None:
         yield "accuracy cannot be paired: the reports are not of the same examples, or do not hold the answers"
         return
-    value, low, high = (-end * 100 for end in (drop.value, drop.high, drop.low))
+    value, low, high = ((0.0 - end) * 100 for end in (drop.value, drop.high, drop.low))  # 0.0 - 0.0 has no sign
     real = "beyond chance" if drop.p_value is not None and drop.p_value < ALPHA else "no difference is shown"
     yield f"accuracy, paired: {value:+.2f}pt [{low:+.2f}, {high:+.2f}], McNemar p = {drop.p_value:.2g}: {real}"
 
