@@ -133,15 +133,17 @@ def bench(
     from edgekit.measuring import Subject, make_report, write_report
 
     start = time.perf_counter()
-    folders = list(dict.fromkeys(path.resolve() for path in (baseline or paths[0], *paths)))
-    names = [folder.name for folder in folders]
+    first, *others = dict.fromkeys(path.resolve() for path in (baseline or paths[0], *paths))
+    names = [folder.name for folder in others]
     if len(set(names)) < len(names):
         raise UsageError(f"folders of one name: {', '.join(names)}", hint="rename one: figures are told apart by name")
-    subjects = {folder.name: Subject(Artifact.open(folder), str(folder)) for folder in folders}
+    base = first.name if first.name not in names else "baseline"
+    folders = dict(zip((base, *names), (first, *others), strict=True))
+    subjects = {name: Subject(Artifact.open(folder), str(folder)) for name, folder in folders.items()}
     report, measured = make_report(
         "bench",
         subjects,
-        folders[0].name,
+        base,
         table,
         workload,
         rules,

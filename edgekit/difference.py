@@ -108,7 +108,7 @@ def _conditions(before: Report, after: Report) -> Iterator[str]:
         if first is not second:
             yield "the conditions of one are not known"
         return
-    for name in ("data", "n", "items", "batch", "threads", "length", "transport", "fidelity"):
+    for name in ("data", "n", "items", "batch", "threads", "length", "target", "transport", "fidelity"):
         yield from _unlike(name, getattr(first, name), getattr(second, name))
 
 

@@ -23,14 +23,15 @@ def _bench(**values: Any) -> None:
     columns = Columns(text=values["text_column"], pair=values["pair_column"], label=values["label_column"])
     table = load_table(values["data"], columns, split="test")
     workload = Workload.model_validate(config_of(Workload, values))
-    rules = parse_rules(values["rules"], "rule") if values["rules"] else ()
+    rules = load_rules(values["rules_file"]) if values["rules_file"] else ()
+    rules += parse_rules(values["rules"], "rule") if values["rules"] else ()
     report = bench(
         values["artifacts"],
         table,
         workload,
         baseline=values["baseline"],
         target=values["target"],
-        rules=load_rules(values["rules_file"]) if values["rules_file"] else rules,
+        rules=rules,
         out=values["out"],
         progress=Live(),
     )

@@ -61,9 +61,8 @@ def _unlike(rule: Rule, entry: Deployable, earlier: BaselineEntry, report: Repor
 
 
 def _other_target(first: Conditions, second: Conditions) -> str:
-    if (first.transport, first.fidelity) == (second.transport, second.fidelity):
-        return ""
-    return f"it is of another target ({second.transport}, {second.fidelity}; here {first.transport}, {first.fidelity})"
+    ours, theirs = (f"{it.target}, {it.transport}, {it.fidelity}" for it in (first, second))
+    return "" if ours == theirs else f"it is of another target ({theirs}; here {ours})"
 
 
 def _other_workload(first: Conditions, second: Conditions, names: tuple[str, ...]) -> str:

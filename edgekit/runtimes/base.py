@@ -31,11 +31,11 @@ class Workload(Frozen):
     items: int = Field(32, ge=1, le=100_000, description="examples that are timed, spread over the data's lengths")
     threads: int = Field(0, ge=0, le=1024, description="threads of an inference; 0: physical cores, at most 4")
     rounds: int = Field(
-        8, ge=2, le=1000, description="rounds, each of fresh processes that take turns; 6 or more for a 95% interval"
+        12, ge=2, le=1000, description="rounds, each of fresh processes that take turns; a gate needs 9 or more"
     )
     seconds: float = Field(1.5, gt=0, le=3600, description="seconds that the files of a round take turns")
     budget: float = Field(
-        0.0, ge=0, description="seconds to go on with more rounds for until every rule about latency is decided"
+        60.0, ge=0, description="seconds in which more rounds may follow until every rule about latency is decided"
     )
     warmup: int = Field(16, ge=0, le=100_000, description="fewest inferences before timing; it goes on until steady")
     at_once: int = Field(8, ge=3, le=64, description="files in memory at a time, the baseline twice among them")

@@ -25,7 +25,7 @@ from edgekit.runtimes import Workload
 from edgekit.schedule import choose_rows, fixed_length, groups
 
 TABLE = Table(tuple("on " * (1 + at % 7) for at in range(100)), name="test")
-QUICK = Workload(items=8, rounds=6, seconds=0.01, warmup=2, throughput_batches=(), threads=1)
+QUICK = Workload(items=8, rounds=6, seconds=0.01, budget=0, warmup=2, throughput_batches=(), threads=1)
 
 
 @dataclass

@@ -343,7 +343,7 @@ def test_times_of_two_runs_are_decided_only_where_their_intervals_are_apart(p50:
         ({"machine": MACHINE.model_copy(update={"cpu": "another"})}, LATENCY, "another machine (another)"),
         ({"conditions": CONDITIONS.model_copy(update={"threads": 4})}, LATENCY, "another workload (its threads is 4"),
         ({"conditions": CONDITIONS.model_copy(update={"data": "other"})}, LATENCY, "another workload (its data is"),
-        ({"conditions": CONDITIONS.model_copy(update={"transport": "ssh"})}, LATENCY, "another target (ssh"),
+        ({"conditions": CONDITIONS.model_copy(update={"transport": "ssh"})}, LATENCY, "another target (cpu, ssh"),
         ({"conditions": CONDITIONS.model_copy(update={"transport": "ssh"})}, "instructions <= 1x baseline", "target"),
         ({"conditions": CONDITIONS.model_copy(update={"data": "x"})}, "accuracy >= baseline", "other test data"),
         ({"conditions": None}, LATENCY, "conditions"),
