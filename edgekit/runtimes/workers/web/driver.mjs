@@ -50,8 +50,9 @@ async function inPage(browser, address, entry, ...given) {
     const found = await page.evaluate(call, [entry, given]);
     return { ...found, peak_rss_bytes: await peak(browser) };
   } catch (error) {
-    if (/crashed/i.test(error.message)) throw new JobError("out_of_memory", "the page crashed, most likely for want of memory");
-    if (/closed|disconnected/i.test(error.message)) throw new JobError("browser", "the browser ended in the middle of it");
+    if (/crashed/i.test(error.message))
+      throw new JobError("out_of_memory", "the page crashed, most likely for want of memory");
+    if (/closed/i.test(error.message)) throw new JobError("browser", "the browser ended in the middle of it");
     throw error;
   } finally {
     await context.close().catch(() => {});

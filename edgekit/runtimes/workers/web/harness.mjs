@@ -1,6 +1,6 @@
 // What every worker in JavaScript does around its runtime, in a page or in Node; its sibling in Python is `harness.py`.
-// A worker exports `open(job, host)`, which answers with a model: {info, length(row), make(rows), run(batch), logits(output)}.
-// A host is where it runs: {library(name), json(path), bytes(path), cpu(): ms or null, tick: ms}.
+// A worker exports `open(job, host)`, which answers with a model: {info, length(row), make(rows), run(batch),
+// logits(output)}. A host is where it runs: {library(name), json(path), bytes(path), cpu(): ms or null, tick: ms}.
 
 const STEADY = 0.05; // two windows of warm-up whose medians differ by less are steady
 const WARMUP_MS = 1000; // at most
@@ -93,7 +93,7 @@ export class Member {
 
   // How often an inference that takes `ms` is repeated for one sample: the clock's ticks must not show.
   spanning(ms) {
-    return Math.ceil((TICKS * this.host.tick) / Math.max(ms, this.host.tick)) || 1;
+    return Math.ceil((TICKS * this.host.tick) / Math.max(ms, this.host.tick));
   }
 
   // Time `count` batches from `start` on, each `repeats` times; milliseconds in all.

@@ -35,7 +35,8 @@ function alone({ command, job }, folder) {
   writeFileSync(own, JSON.stringify({ ...job, mode: "cold" }));
   rmSync(result, { force: true });
   const child = spawnSync(command[0], [...command.slice(1), own, result], { stdio: ["ignore", "inherit", "inherit"] });
-  if (!existsSync(result)) return { error: { kind: "crash", message: `the worker ended with ${child.signal ?? child.status}` } };
+  const message = `the worker ended with ${child.signal ?? child.status}`;
+  if (!existsSync(result)) return { error: { kind: "crash", message } };
   return JSON.parse(readFileSync(result, "utf8"));
 }
 

@@ -3,6 +3,8 @@
 import { answer, execute, JobError } from "./harness.mjs";
 import { sit } from "./turns.mjs";
 
+if (!crossOriginIsolated) throw new Error("the page is not isolated: it has no threads, and a coarse clock");
+
 const LIBRARIES = { "onnxruntime-web": "./onnxruntime-web/ort.wasm.min.mjs" };
 
 const host = {

@@ -1,4 +1,4 @@
-// A private server on the loopback interface: a random port, an unguessable path, and nothing but the files it is given.
+// A private server on the loopback interface: a random port, an unguessable path, and only the files it is given.
 
 import { randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
