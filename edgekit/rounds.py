@@ -24,7 +24,7 @@ from edgekit.report.schema import (
 )
 from edgekit.statistics import Interval, median_interval
 
-__all__ = ["Bench", "Block", "Kind", "Measurement", "round_ratio", "summarize"]
+__all__ = ["Bench", "Block", "Kind", "Measurement", "over_rounds", "round_ratio", "summarize"]
 
 Kind = Literal["latency", "control", "throughput", "count"]
 FLOAT = NDArray[np.float64]
@@ -101,7 +101,7 @@ def summarize(
     control = None
     if pairs := _paired(blocks, baseline, baseline, "control"):
         rounds = tuple(round_ratio(first, second) for first, second in pairs)
-        control = Control(**_over_rounds(rounds).model_dump(), rounds=rounds)
+        control = Control(**over_rounds(rounds).model_dump(), rounds=rounds)
     return Bench(noted, control, conditions, tuple(blocks), interrupted)
 
 
@@ -127,7 +127,7 @@ def _median_ratio(ours: FLOAT, theirs: FLOAT) -> float:
     return float(np.exp(np.median(np.log(ours) - np.log(theirs))))
 
 
-def _over_rounds(rounds: Sequence[RoundRatio]) -> Interval:
+def over_rounds(rounds: Sequence[RoundRatio]) -> Interval:
     """How many times faster, over rounds: median and interval of 1 / p50."""
     return median_interval([1.0 / ratio.p50 for ratio in rounds])
 
@@ -155,12 +155,12 @@ def _measurement(name: str, artifact: Artifact, baseline: str, blocks: Sequence[
         precision=precision_of(artifact),
         size_bytes=artifact.size_bytes,
         latency_ms=_latency(timed),
-        speedup=Speedup(against=baseline, **_over_rounds(rounds).model_dump()) if rounds else None,
+        speedup=Speedup(against=baseline, **over_rounds(rounds).model_dump()) if rounds else None,
         rounds=rounds,
         throughput=_throughput([b for b in mine if b.kind == "throughput"]),
         load_ms=float(np.median([b.load_ms for b in timed])) if timed else None,
         first_ms=float(np.median([b.first_ms for b in timed])) if timed else None,
-        peak_rss_bytes=max(b.peak_rss_bytes for b in timed) if timed else None,
+        peak_rss_bytes=max((b.peak_rss_bytes for b in timed), default=0) or None,
         instructions=_instructions([b for b in mine if b.kind == "count"]),
         runtime=mine[0].runtime,
     )

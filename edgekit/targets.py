@@ -229,7 +229,7 @@ def missing(entry: Entry) -> tuple[Problem, ...]:
             Problem("", "no NVIDIA driver", "a machine with an NVIDIA GPU; pip install 'edgekit[cuda]' for ONNX")
         )
     if entry.transport in ("browser", "node"):
-        found += web.missing(cache_root())
+        found += web.missing(cache_root(), browser=entry.transport == "browser")
     if getattr(entry, "launcher", "native") != "native":
         found += arm64.missing(cache_root())
     return tuple(found)
