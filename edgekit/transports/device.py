@@ -50,7 +50,8 @@ class Device:
             f'root={place}; mkdir -p "$root/artifacts" "$root/bundles" "$root/workers" "$root/jobs" || exit; '
             f'for tool in {TOOLS}; do command -v "$tool" >/dev/null || echo "$tool"; done; '
             '(flock -n 9 && find "$root" -mindepth 2 -maxdepth 2 -mtime +0 '
-            r'\( -path "$root/jobs/*" -o -name "*.part-*" \) -exec rm -rf {} +) 9>>"$root/lock"; echo "$HOME"; echo "$root"'
+            r'\( -path "$root/jobs/*" -o -name "*.part-*" \) -exec rm -rf {} +) 9>>"$root/lock"; '
+            'echo "$HOME"; echo "$root"'
         )
         *missing, self.home, self.root = answer.out.decode().split("\n")[:-1] or ["", ""]
         if answer.code or missing:

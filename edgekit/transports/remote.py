@@ -54,9 +54,10 @@ class Runnable(Protocol):
 class Remote(ABC):
     """A transport to a Linux or Android device. The connection opens with the first work and is kept.
 
-    `root`: folder there, absolute or below "~/" (empty: the transport's own); `python`: the interpreter there ("~/" is the
-    user's folder), unless a `launcher` brings one; `cores`: those it may run on (empty: any); `environment`: variables of the work; `lock_wait`:
-    seconds to wait for others on the device. Raises UsageError for a root, core or variable that cannot be.
+    `root`: folder there, absolute or below "~/" (empty: the transport's own); `python`: the interpreter there (it may
+    begin with "~/"), unless a `launcher` brings one; `cores`: those it may run on (empty: any); `environment`:
+    variables of the work; `lock_wait`: seconds to wait for others on the device. Raises UsageError for a root, core or
+    variable that cannot be.
     """
 
     ROOT: ClassVar[str]
