@@ -51,6 +51,7 @@ def quantize_onnx(
     method: Method,
     *,
     per_channel: bool = True,
+    reduce_range: bool = True,
     exclude: Sequence[str] = (),
     embedding_bits: EMBEDDING_BITS = 8,
     calibration: Calibration = "minmax",
@@ -58,7 +59,7 @@ def quantize_onnx(
 ) -> list[str]:
     """Write the quantized file; returns the names of the nodes that were quantized.
 
-    `exclude`: nodes whose name or weight's name contains one of these texts stay in float.
+    `reduce_range`: int8 weights use 7 of their 8 bits (see docs/design/int8-range.md). `exclude`: nodes whose name or weight's name contains one of these texts stay in float.
     `feeds`: calibration inputs for int8-static, each (batch, length).
     Source: onnxruntime.quantization (dynamic: weights symmetric int8, activations uint8 per tensor at run time).
     """
@@ -77,9 +78,9 @@ def quantize_onnx(
         if not chosen:
             stepping_stone.replace(out)
         elif method == "int8-dynamic":
-            _dynamic(stepping_stone, out, chosen, per_channel)
+            _dynamic(stepping_stone, out, chosen, per_channel, reduce_range)
         elif method == "int8-static":
-            _static(stepping_stone, out, chosen, per_channel, calibration, feeds)
+            _static(stepping_stone, out, chosen, per_channel, reduce_range, calibration, feeds)
         else:
             _weight_only(stepping_stone, out, skipped, bits=4 if method == "int4-weight-only" else 8)
     return [*chosen, *tables]
@@ -108,7 +109,7 @@ def embedding_tables(file: Path) -> list[str]:
     return [name for name in dict.fromkeys(found) if np.prod(sizes[name].dims) >= 1024]
 
 
-def _dynamic(source: Path, out: Path, nodes: list[str], per_channel: bool) -> None:
+def _dynamic(source: Path, out: Path, nodes: list[str], per_channel: bool, reduce_range: bool) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -118,6 +119,7 @@ def _dynamic(source: Path, out: Path, nodes: list[str], per_channel: bool) -> No
         op_types_to_quantize=["MatMul", "Gemm"],
         nodes_to_quantize=nodes,
         per_channel=per_channel,
+        reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
@@ -128,6 +130,7 @@ def _static(
     out: Path,
     nodes: list[str],
     per_channel: bool,
+    reduce_range: bool,
     calibration: Calibration,
     feeds: Iterable[dict[str, np.ndarray[Any, Any]]],
 ) -> None:
@@ -160,6 +163,7 @@ def _static(
         op_types_to_quantize=["MatMul"],
         nodes_to_quantize=nodes,
         per_channel=per_channel,
+        reduce_range=reduce_range,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=methods[calibration],

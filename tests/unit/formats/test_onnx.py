@@ -111,3 +111,18 @@ def test_int8_rows_are_off_by_at_most_half_a_step(bert: tuple[Path, Path], tmp_p
     rows = numpy_helper.to_array(after[f"{table}.int8"]).astype(np.float32)
     assert np.all(np.abs(rows * scale - weights) <= scale / 2 * 1.001)
     assert table not in after
+
+
+@pytest.mark.parametrize("method", ["int8-dynamic", "int8-static"])
+def test_weights_leave_room_for_sums_on_any_processor(bert: tuple[Path, Path], tmp_path: Path, method: Method) -> None:
+    import onnx
+
+    def largest(**options: bool) -> int:
+        out = tmp_path / "out.onnx"
+        feeds = (feed(1, 5),) if method == "int8-static" else ()
+        quantize_onnx(bert[1], out, method, embedding_bits=0, feeds=feeds, **options)
+        weights = [t for t in onnx.load(str(out)).graph.initializer if t.data_type == onnx.TensorProto.INT8]
+        return max(int(np.abs(onnx.numpy_helper.to_array(t).astype(int)).max()) for t in weights if len(t.dims) == 2)
+
+    assert largest() == 64  # 2 x 255 x 64 fits into 16 bits
+    assert largest(reduce_range=False) == 127
