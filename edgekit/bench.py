@@ -208,14 +208,14 @@ def _single(session: _Session, kind: Kind, number: int, name: str, batch: int) -
 
 
 def _call(session: _Session, mode: str, batch: int) -> Call:
-    workload = session.workload
+    workload, counted = session.workload, min(8, len(session.rows))
     return Call(
         "count" if mode == "count" else "latency",
         1 if mode == "count" else workload.threads,  # the counter of instructions is not atomic
         batch=batch,
-        warmup=1 if mode == "count" else -(-workload.warmup // batch),
+        warmup=counted if mode == "count" else -(-workload.warmup // batch),  # a length's first inference costs more
         seconds=min(workload.seconds, 0.5),
-        iterations=min(8, len(session.rows)) if mode == "count" else None,
+        iterations=counted if mode == "count" else None,
         timeout=600.0 + 20 * workload.seconds,
     )
 
