@@ -6,6 +6,7 @@ import signal
 from typing import Protocol
 
 from edgekit.jobs import Completed, Fidelity, Work
+from edgekit.machine import Machine
 
 __all__ = ["TAIL", "Transport", "pools", "why_it_ended"]
 
@@ -35,6 +36,9 @@ class Transport(Protocol):
 
     def identity(self, libraries: tuple[str, ...]) -> dict[str, str]:
         """What decides the numbers there: processor, instruction sets, versions of `libraries`."""
+
+    def probe(self, packages: tuple[str, ...] = ()) -> Machine:
+        """What the machine is, with the versions of `packages` there. Raises DeviceError where it cannot be asked."""
 
     def run(self, work: Work) -> Completed:
         """Run the work to its end.

@@ -42,7 +42,7 @@ class Local:
 
     def identity(self, libraries: tuple[str, ...]) -> dict[str, str]:
         """Processor, instruction sets and library versions: predictions of int8 files depend on all three."""
-        machine = describe()
+        machine = self.probe()
         return {"cpu": machine.cpu, "isa": " ".join(machine.isa), **library_versions(libraries)}
 
     def probe(self, packages: tuple[str, ...] = ()) -> Machine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,13 @@ from edgekit.bench import measure
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, UsageError
 from edgekit.explain import Subject, explain, precision_of
-from edgekit.jobs import Completed, Fidelity, Job, Sitting, Work
+from edgekit.jobs import Call, Completed, Fidelity, Job, Sitting, Work
 from edgekit.machine import Machine, describe
 from edgekit.rounds import Block, round_ratio
-from edgekit.runtimes import Workload
+from edgekit.runtimes import Workload, runtime_of
+from edgekit.runtimes.base import inputs_of, read_sitting
 from edgekit.schedule import choose_rows, fixed_length, groups
+from edgekit.transports import LOCAL
 
 TABLE = Table(tuple("on " * (1 + at % 7) for at in range(100)), name="test")
 QUICK = Workload(items=8, rounds=6, seconds=0.01, budget=0, warmup=2, throughput_batches=(), threads=1)
@@ -252,6 +254,27 @@ def test_a_file_that_cannot_be_loaded_is_told_among_others(tmp_path: Path) -> No
     files["bad"].model_file.write_bytes(b"not a model")
     with pytest.raises(DeviceError, match=r"bad: onnxruntime: .*bad_model"):
         measure(files, "good", TABLE, QUICK)
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"), [("SIGILL", "unsupported_isa"), ("SIGKILL", "out of memory"), ("SIGTERM", "exit code -15")]
+)
+@pytest.mark.parametrize("when", ["loading", "turns"])
+def test_how_a_worker_died_beside_others_is_told(tmp_path: Path, end: str, kind: str, when: str) -> None:
+    worker = tmp_path / "worker.py"
+    answers = (
+        "out = os.fdopen(job['reply'], 'w', 1)\nout.write('0\\n')\nsys.stdin.readline()\n" if when == "turns" else ""
+    )
+    read = "import json, os, signal, sys\njob = json.load(open(sys.argv[1]))\n"
+    worker.write_text(f"{read}{answers}os.kill(os.getpid(), signal.{end})\n")
+    good = runtime_of(tiny_onnx.make(tmp_path / "good"))
+    artifact = tiny_onnx.make(tmp_path / "dies")
+    jobs = [good.job(artifact, inputs_of(artifact, TABLE), Call("latency", 1, warmup=1))] * 2
+    sitting = Sitting((*jobs, replace(jobs[0], worker=str(worker))), items=4, seconds=0.05, timeout=60)
+    members, _ = read_sitting(LOCAL.run(sitting).raw)
+    assert len(members) == 3
+    with pytest.raises(DeviceError, match=kind):
+        good.parse(members[2])
 
 
 @given(st.integers(1, 9), st.integers(3, 6))

@@ -14,12 +14,19 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from harness import JobError, answer, die_with_parent
+from harness import answer, die_with_parent
 
 MOST_ITEMS = 64  # in a burst
+
+
+ENDS = {  # how a worker without a result ended, by its exit code
+    -signal.SIGILL: ("unsupported_isa", "the file or the runtime uses instructions that this processor lacks"),
+    -signal.SIGKILL: ("killed", "killed from outside: most likely out of memory"),
+}
 
 
 class Member:
@@ -35,33 +42,41 @@ class Member:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, bufsize=1, pass_fds=(outgoing,))
         os.close(outgoing)
         self.replies: IO[str] = os.fdopen(incoming)
+
+    def get_ready(self) -> None:
+        """Let it load and warm up, alone. Raises EndedError."""
         self.answered()
         self.stop()
 
     def burst(self, start: int, count: int) -> float:
-        """Time `count` items from `start` on; milliseconds in all."""
+        """Time `count` items from `start` on; milliseconds in all. Raises EndedError."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{start} {count}\n")
         self.go()
+        try:
+            self.process.stdin.write(f"{start} {count}\n")
+        except BrokenPipeError:
+            raise EndedError from None
         elapsed = self.answered()
         self.stop()
         return elapsed
 
     def answered(self) -> float:
-        """Wait for its answer. Raises JobError where it ended instead."""
+        """Wait for its answer. Raises EndedError where it ended instead."""
         line = self.replies.readline()
         if not line:
-            raise JobError("member", "")
+            raise EndedError
         return float(line)
 
     def finish(self) -> dict[str, Any]:
-        """Let it write its result, and wait for its end."""
+        """Let it write its result, and wait for its end; the result, or how it ended without one."""
         self.go()
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with suppress(BrokenPipeError):
+                self.process.stdin.close()
         code = self.process.wait()
         if not self.result.exists():
-            return {"error": {"kind": "crash", "message": f"the worker ended with exit code {code}"}}
+            kind, message = ENDS.get(code, ("crash", f"the worker ended with exit code {code}"))
+            return {"error": {"kind": kind, "message": message}}
         found: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
         return found
 
@@ -72,24 +87,25 @@ class Member:
         self.process.send_signal(signal.SIGCONT)
 
 
+class EndedError(Exception):
+    """A worker that ended before it was told to; its result says why."""
+
+
 def work(job: dict[str, Any]) -> dict[str, Any]:
-    """Start the members one by one (each alone while it loads), let them take turns, and collect their results."""
+    """Start the members one by one (each alone while it loads), let them take turns, and collect their results.
+
+    Where one ends early, the turns end too, and there are results of those that were started.
+    """
     die_with_parent()
     folder = Path(job["folder"])
     members: list[Member] = []
     cycles: list[dict[str, Any]] = []
-    try:
+    with suppress(EndedError):
         for number, spec in enumerate(job["members"]):
             members.append(Member(spec, folder / f"member-{number}"))
+            members[-1].get_ready()
         cycles = take_turns(members, job)
-    except JobError as failed:
-        if failed.kind != "member":
-            raise
-    results = [member.finish() for member in members]
-    for started in range(len(members), len(job["members"])):  # one that failed to load is not among `members`
-        results.append(read_failure(folder / f"member-{started}"))
-        break
-    return {"members": results, "cycles": cycles}
+    return {"members": [member.finish() for member in members], "cycles": cycles}
 
 
 def take_turns(members: list[Member], job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -111,17 +127,6 @@ def take_turns(members: list[Member], job: dict[str, Any]) -> list[dict[str, Any
             members[member].burst(start % items, count)
         cycles.append({"start": start % items, "count": count, "order": list(order), "warm": False})
     return cycles
-
-
-def read_failure(folder: Path) -> dict[str, Any]:
-    """Why a member did not get ready."""
-    path, end = folder / "result.json", time.monotonic() + 10
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    if not path.exists():
-        return {"error": {"kind": "crash", "message": "the worker ended while it was loading"}}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 if __name__ == "__main__":
