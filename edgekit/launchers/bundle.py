@@ -30,8 +30,7 @@ class Bundle:
     def command(self, place: Place) -> list[str]:
         """See `Launcher.command`. Raises DeviceError where the bundle is not prepared."""
         found = find(self.cache or cache_root())
-        environment, command = native(place.bundle(*found.folder("bundle")), found.python)
-        return ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
+        return native(place.bundle(*found.folder("bundle")), found.python)
 
     @property
     def counts(self) -> str:

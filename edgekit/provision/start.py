@@ -13,30 +13,36 @@ QEMU = "qemu-aarch64"
 SECONDS = 600.0  # for a few lines of Python under qemu, on a busy machine
 
 
-def native(bundle: str, python: str) -> tuple[dict[str, str], list[str]]:
-    """Environment and command of Python `python` ("3.11") in the folder `bundle`, with the libraries that lie there."""
-    environment = {
-        "PYTHONHOME": bundle,
-        "PYTHONPATH": f"{bundle}/site",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONHASHSEED": "0",  # else the order of sets, and with it the number of instructions, is another every time
-    }
-    loader = f"{bundle}/lib/ld-linux-aarch64.so.1"
-    return environment, [loader, "--library-path", f"{bundle}/lib", f"{bundle}/bin/python{python}"]
+def native(bundle: str, python: str) -> list[str]:
+    """The command of Python `python` ("3.11") in the folder `bundle`, with the libraries that lie there."""
+    return [*_environment(bundle), *_program(bundle, python)]
 
 
 def emulated(
     core: Core, cores: str, bundle: str, python: str, counter: tuple[str, str] | None = None, qemu: str = QEMU
 ) -> list[str]:
     """The same under qemu. `cores`: the folder of profiles; `counter`: count.so, and the file that it writes."""
-    environment, command = native(bundle, python)
     start = [qemu, "-cpu", core, "-L", f"{cores}/{core}", "-U", "LD_LIBRARY_PATH", "-U", "LD_PRELOAD"]
-    for name, value in environment.items():
-        start += ["-E", f"{name}={value}"]
     if counter is not None:
         library, out = (path.replace(",", ",,") for path in counter)  # a comma alone ends an option's value
         start += ["-plugin", f"file={library},out={out}"]
-    return [*start, *command]
+    return [*_environment(bundle), *start, *_program(bundle, python)]
+
+
+def _environment(bundle: str) -> list[str]:
+    """By `env`, which qemu's programs inherit: qemu's own option for it cannot hold a comma."""
+    variables = {
+        "PYTHONHOME": bundle,
+        "PYTHONPATH": f"{bundle}/site",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",  # else the order of sets, and with it the number of instructions, is another every time
+    }
+    return ["env", *(f"{name}={value}" for name, value in variables.items())]
+
+
+def _program(bundle: str, python: str) -> list[str]:
+    loader = f"{bundle}/lib/ld-linux-aarch64.so.1"
+    return [loader, "--library-path", f"{bundle}/lib", f"{bundle}/bin/python{python}"]
 
 
 def run_code(command: list[str], code: str) -> subprocess.CompletedProcess[str]:
@@ -51,4 +57,4 @@ def run_code(command: list[str], code: str) -> subprocess.CompletedProcess[str]:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        raise DeviceError(f"{command[0]}: still running after {SECONDS:g} s, killed") from None
+        raise DeviceError(f"arm64 Python: still running after {SECONDS:g} s, killed") from None

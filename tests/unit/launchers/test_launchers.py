@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from edgekit.errors import DeviceError
-from edgekit.jobs import Call, Inputs, Job
 from edgekit.launchers.bundle import Bundle
 from edgekit.launchers.qemu import Qemu
 from edgekit.transports import Local
