@@ -44,6 +44,7 @@ def main() -> None:
         figures += _spreads(logs)
         figures.append(gate_devices.overhead())
         figures += gate_devices.spread_of_counts(folder, progress)
+        figures += gate_devices.pushes(folder, progress)
     if not options.quick:
         _keep_raw(pool, logs)
     keep("gate", figures, options)

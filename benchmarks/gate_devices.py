@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import sys
 import time
@@ -18,8 +19,9 @@ from edgekit.provision import arm64
 from edgekit.provision.cache import cache_root
 from edgekit.runtimes import Workload
 from edgekit.transports import Local
+from tests.device.ssh_host import SshHost
 
-__all__ = ["overhead", "spread_of_counts"]
+__all__ = ["overhead", "pushes", "spread_of_counts"]
 
 CALLS = 200_000
 CORE: Literal["cortex-a76"] = "cortex-a76"
@@ -57,3 +59,25 @@ def spread_of_counts(folder: Path, progress: Progress, times: int = 5) -> list[F
     middle = statistics.median(runs[0])
     told = f"MiniLM int8, {LENGTH} tokens on {CORE}, {middle / 1e6:.1f} M instructions an inference, {times} runs"
     return [Figure(figure="arm64.instruction_spread", value=max(spreads), unit="1", n=len(spreads), conditions=told)]
+
+
+def pushes(folder: Path, progress: Progress) -> list[Figure]:
+    """Bytes of a 91 MB artifact that go over ssh (a real server on the loopback interface) the second time."""
+    if not (shutil.which("sshd") or Path("/usr/sbin/sshd").exists()):
+        progress.say("transport.second_push_bytes is left out: apt-get install openssh-server")
+        return []
+    home = folder / "ssh"
+    home.mkdir()
+    host = SshHost(home)
+    host.start()
+    try:
+        file = minilm(folder / "pushed", int8=False)
+        sent = []
+        for _ in range(2):  # two connections, as two CI jobs have
+            transport = host.connect(root=str(home / "device"))
+            transport.device.artifact(file)
+            sent.append(transport.sent["artifacts"])
+    finally:
+        host.stop()
+    told = f"over ssh, a connection of its own each time; {sent[0]:,} bytes the first time"
+    return [Figure(figure="transport.second_push_bytes", value=sent[1], unit="B", conditions=told)]

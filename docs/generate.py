@@ -26,10 +26,24 @@ def main() -> None:
         stale = [n for n, t in pages.items() if not (HERE / n).is_file() or (HERE / n).read_text(encoding="utf-8") != t]
         if stale:
             sys.exit(f"docs/reference is stale ({', '.join(stale)}): run make docs")
+        if dead := dead_links():
+            sys.exit("links that lead nowhere: " + ", ".join(dead))
         return
     HERE.mkdir(exist_ok=True)
     for name, text in pages.items():
         (HERE / name).write_text(text, encoding="utf-8")
+
+
+def dead_links() -> list[str]:
+    """Links between the project's own pages whose file is not there."""
+    root = HERE.parent.parent
+    pages = [root / "README.md", root / "CHANGELOG.md", *sorted(HERE.parent.rglob("*.md"))]
+    found = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                found.append(f"{page.relative_to(root)} -> {target}")
+    return found
 
 
 def command_line() -> str:
