@@ -25,6 +25,7 @@ from edgekit.artifact import library_versions
 from edgekit.digest import SHORT, digest_file, digest_files, digest_json
 from edgekit.errors import DeviceError, Problem
 from edgekit.progress import Progress
+from edgekit.provision.cache import locked
 from edgekit.provision.cores import write_profiles
 from edgekit.provision.counter import SOURCE, build
 from edgekit.provision.debian import install_python
@@ -78,19 +79,12 @@ def setup(cache: Path, progress: Progress) -> Path:
 
     Raises DeviceError that names every tool that is missing, and where the network, the disk or what came fails.
     """
-    from filelock import FileLock
-
     if problems := _tools():
         raise DeviceError("arm64 targets cannot be prepared here", problems=problems)
     folder = _folder(cache)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / ".lock"):
-            if not (folder / "digests.json").is_file():
-                _install(folder, progress)
-    except OSError as error:
-        what = f"{folder.parent} cannot be written: {error.strerror or error}"
-        raise DeviceError(what, hint="EDGEKIT_CACHE names another folder") from None
+    with locked(folder.parent):
+        if not (folder / "digests.json").is_file():
+            _install(folder, progress)
     return folder
 
 

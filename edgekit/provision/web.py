@@ -18,6 +18,7 @@ from pathlib import Path
 from edgekit.digest import digest_file, digest_json
 from edgekit.errors import DeviceError, Problem
 from edgekit.progress import Progress
+from edgekit.provision.cache import locked
 
 __all__ = ["Web", "find", "find_chromium", "missing", "ready", "setup", "version_of"]
 
@@ -46,16 +47,14 @@ class Web:
 def setup(cache: Path, progress: Progress) -> Path:
     """Install the pinned packages below `cache`, once; the folder. Node and Chromium come from the system's packages.
 
-    `digests.json` beside them says what was installed. Raises DeviceError where Node or npm is missing, or npm fails.
+    `digests.json` beside them says what was installed. Raises DeviceError where Node or npm is missing, the cache cannot
+    be written, or npm fails.
     """
-    from filelock import FileLock
-
     node, npm = _node(), shutil.which("npm")
     if isinstance(node, Problem) or npm is None:
         raise DeviceError("npm is missing" if npm is None else str(node), hint="apt-get install nodejs npm")
     folder = _folder(cache)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / ".lock"):
+    with locked(folder.parent):
         if not (folder / "digests.json").is_file():
             progress.say("installing onnxruntime-web and playwright-core")
             _install(npm, folder)

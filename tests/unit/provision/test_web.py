@@ -53,6 +53,15 @@ def test_a_failed_install_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert [path.name for path in (tmp_path / "cache" / "web").iterdir()] == [".lock"]
 
 
+def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "node", "v22.1.0")
+    program(tmp_path, "npm", "9")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(DeviceError, match=r"web cannot be written: .*\nhint: EDGEKIT_CACHE"):
+        setup(tmp_path / "file", Silent())
+
+
 def test_chromium_is_the_one_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine, other = program(tmp_path, "mine", "Chromium 1"), program(tmp_path, "chromium", "Chromium 2")
     monkeypatch.setenv("PATH", str(tmp_path))
