@@ -20,7 +20,7 @@ from edgekit.model_config import number, read_config
 from edgekit.nn.families import family_of
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
-from edgekit.samples import sample_notes
+from edgekit.sample_size import sample_notes
 from edgekit.shapes import Cost, Shape, cost_of, next_shape, shape_of
 from edgekit.source import open_model
 from edgekit.stages import STAGES

@@ -13,7 +13,7 @@ from edgekit.gate.paired import accuracy_note, drop_of
 from edgekit.gate.turns import judge_turns, too_noisy
 from edgekit.report.schema import Deployable, Gate, Latency, Report, RuleEntry
 from edgekit.rules import METRICS, Rule
-from edgekit.samples import accuracy_margin
+from edgekit.sample_size import accuracy_margin
 from edgekit.sequential import Verdict
 from edgekit.statistics import Chance, Interval
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekit.report.schema import BaselineEntry, Deployable
-from edgekit.samples import disagreement_of, rows_needed
+from edgekit.sample_size import disagreement_of, rows_needed
 from edgekit.sequential import Verdict
 from edgekit.statistics import Drop
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekit.rules import parse_rule, parse_rules
-from edgekit.samples import accuracy_margin, disagreement_of, rows_needed, sample_notes
+from edgekit.sample_size import accuracy_margin, disagreement_of, rows_needed, sample_notes
 from edgekit.statistics import Drop, paired_difference
 
 
