@@ -107,6 +107,16 @@ class Artifact:
         return self.manifest.key[:SHORT]
 
     @property
+    def files(self) -> dict[str, FileEntry]:
+        """Its files but the manifest; of a folder that is not sealed yet, those on disk."""
+        return self.manifest.files or entries(self.path)
+
+    @property
+    def content(self) -> str:
+        """Digest of its files' names and bytes. Unlike the key (of a stage's inputs), equal only for equal files."""
+        return digest_json({name: entry.sha256 for name, entry in self.files.items()})
+
+    @property
     def format(self) -> Format:
         return self.manifest.format
 

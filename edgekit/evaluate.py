@@ -17,6 +17,7 @@ from edgekit.digest import digest_json
 from edgekit.errors import DataError, DeviceError, StoreError
 from edgekit.jobs import Call
 from edgekit.machine import default_threads
+from edgekit.running import limit_for, read_samples, threads_for
 from edgekit.runtimes import RUNTIMES, Runtimes, runtime_of
 from edgekit.runtimes.base import inputs_of, task_of
 from edgekit.statistics import Chance, Drop, chance_check, mcnemar, paired_difference
@@ -68,8 +69,9 @@ def predict(
     """Logits of every row, computed by the one of `runtimes` for the artifact's format in a fresh process.
 
     Rows go one by one unless `batch` says otherwise: a dynamically quantized file scales its activations over the whole
-    batch, so its answers depend on the neighbours. `cache`: a folder where logits are kept, keyed by artifact, data,
-    runtime versions and processor. Raises DataError for an empty table, DeviceError where the runtime fails.
+    batch, so its answers depend on the neighbours. `cache`: a folder where logits are kept, keyed by the files, data,
+    runtime, what it computes on, its versions and processor. Raises DataError for an empty table, DeviceError where
+    the runtime fails.
     """
     if len(table) == 0:
         raise DataError(f"{table.name} is empty")
@@ -77,9 +79,10 @@ def predict(
     runtime = runtime_of(artifact, runtimes)
     key = digest_json(
         {
-            "artifact": artifact.key,
+            "files": artifact.content,
+            "task": task.model_dump(mode="json"),
             "data": table.digest,
-            "runtime": runtime.name,
+            "runtime": {"name": runtime.name, "provider": runtime.provider},
             "where": {"transport": transport.name, **transport.identity(runtime.libraries)},
             "batch": batch,
         }
@@ -87,9 +90,10 @@ def predict(
     file = cache / f"{key}.safetensors" if cache is not None else None
     if file is not None and (found := _read(file)) is not None:
         return found
-    timeout = 300.0 + SECONDS_PER_ROW * len(table)
-    call = Call("predict", threads or default_threads(), batch=batch, timeout=timeout)
-    samples = runtime.parse(transport.run(runtime.job(artifact, inputs_of(artifact, table), call)).raw)
+    timeout = limit_for(transport, 300.0 + SECONDS_PER_ROW * len(table))
+    call = Call("predict", threads or threads_for(transport), batch=batch, timeout=timeout)
+    completed = transport.run(runtime.job(artifact, inputs_of(artifact, table), call))
+    samples = read_samples(runtime, completed.raw, transport)
     if samples.logits is None or samples.logits.shape != (len(table), len(task.labels)):
         shape = None if samples.logits is None else samples.logits.shape
         raise DeviceError(f"{artifact.path}: logits {shape} instead of {(len(table), len(task.labels))}")
@@ -111,7 +115,8 @@ def predict_torch(
     libraries = library_versions(("torch", "transformers", "tokenizers"))
     key = digest_json(
         {
-            "artifact": artifact.key,
+            "files": artifact.content,
+            "task": task_of(artifact).model_dump(mode="json"),
             "data": table.digest,
             "runtime": "torch",
             "device": device,

@@ -48,7 +48,7 @@ class Place(Protocol):
         """A script of `runtimes/workers`."""
 
     def artifact(self, artifact: Artifact) -> str:
-        """An artifact's folder, brought there once (by its key)."""
+        """An artifact's folder, brought there once (by its content)."""
 
     def inputs(self, inputs: Inputs) -> str:
         """An inputs file, brought there."""

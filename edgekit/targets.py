@@ -21,7 +21,7 @@ from edgekit.errors import Problem, RecipeError, UsageError
 from edgekit.launchers import Launcher
 from edgekit.progress import Progress
 from edgekit.provision.cache import cache_root
-from edgekit.runtimes import CUDA, RUNTIMES, WEB, Runtimes
+from edgekit.runtimes import ARM64, CUDA, RUNTIMES, WEB, Runtimes
 from edgekit.transports import Local, Transport
 from edgekit.yaml_files import count, load_mapping, nearest, problem_of
 
@@ -68,7 +68,7 @@ class LocalEntry(_Machine):
         if self.launcher == "native":
             return Target(name, self.about, Local(cores=self.cores), _runtimes(self.provider), self.threads)
         transport = Local(_launcher(self.launcher), self.cores)
-        return Target(name, self.about, transport, _runtimes(self.provider), self.threads, "arm64")
+        return Target(name, self.about, transport, ARM64, self.threads, "arm64")
 
 
 class _Device(_Machine):
@@ -107,7 +107,8 @@ class SshEntry(_Device):
             environment=self.environment,
             lock_wait=self.lock_wait,
         )
-        return Target(name, self.about, transport, _runtimes(self.provider), self.threads, _bundled(self.launcher))
+        runtimes = _runtimes(self.provider, self.launcher)
+        return Target(name, self.about, transport, runtimes, self.threads, _bundled(self.launcher))
 
 
 class AdbEntry(_Device):
@@ -130,7 +131,8 @@ class AdbEntry(_Device):
             environment=self.environment,
             lock_wait=self.lock_wait,
         )
-        return Target(name, self.about, transport, _runtimes(self.provider), self.threads, _bundled(self.launcher))
+        runtimes = _runtimes(self.provider, self.launcher)
+        return Target(name, self.about, transport, runtimes, self.threads, _bundled(self.launcher))
 
 
 class BrowserEntry(_Entry):
@@ -261,7 +263,9 @@ def _problem(name: str, entry: object, error: object) -> Problem:
     return problem_of(kind, found, f"targets.{name}")
 
 
-def _runtimes(provider: str) -> Runtimes:
+def _runtimes(provider: str, launcher: str = "native") -> Runtimes:
+    if launcher != "native":
+        return ARM64
     return CUDA if provider == "cuda" else RUNTIMES
 
 

@@ -143,8 +143,8 @@ class StepEntry(Frozen):
 
 
 class BaselineEntry(Frozen):
-    """What everything is compared with: a file in its runtime, like the deployables. `artifact`: its full key;
-    `correctness`: which examples it answers right, where the data have labels."""
+    """What everything is compared with: a file in its runtime, like the deployables. `artifact`: digest of its
+    files; `correctness`: which examples it answers right, where the data have labels."""
 
     id: str
     format: DeployableFormat

@@ -13,7 +13,7 @@ from edgekit.runtimes.onnxruntime import ONNXRUNTIME
 from edgekit.runtimes.onnxruntime_web import ONNXRUNTIME_WEB
 from edgekit.runtimes.torch import TORCH
 
-__all__ = ["CUDA", "RUNTIMES", "WEB", "Runtime", "Runtimes", "Samples", "Workload", "runtime_of"]
+__all__ = ["ARM64", "CUDA", "RUNTIMES", "WEB", "Runtime", "Runtimes", "Samples", "Workload", "runtime_of"]
 
 Runtimes = Mapping[Format, Runtime]
 RUNTIMES: Runtimes = {
@@ -23,8 +23,14 @@ RUNTIMES: Runtimes = {
 }
 CUDA: Runtimes = {  # llama.cpp has no CUDA in the wheel that edgekit builds
     "hf": replace(TORCH, provider="cuda"),
-    "onnx": replace(ONNXRUNTIME, provider="CUDAExecutionProvider", extra="cuda"),
+    "onnx": replace(
+        ONNXRUNTIME,
+        libraries=("onnxruntime-gpu", *ONNXRUNTIME.libraries),
+        provider="CUDAExecutionProvider",
+        install="pip uninstall onnxruntime; pip install 'edgekit[cuda]'",  # both would fill one folder
+    ),
 }
+ARM64: Runtimes = {"onnx": ONNXRUNTIME}  # what the Python that is brought to a device holds
 WEB: Runtimes = {"onnx": ONNXRUNTIME_WEB}  # in a browser, or in Node
 
 

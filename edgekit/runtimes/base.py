@@ -11,10 +11,20 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from edgekit.artifact import Artifact, Frozen, Task
 from edgekit.data.table import Table
-from edgekit.errors import DeviceError, MissingExtraError
+from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job
 
-__all__ = ["Cycle", "Runtime", "Samples", "WorkerRuntime", "Workload", "inputs_of", "read_sitting", "task_of"]
+__all__ = [
+    "Cycle",
+    "MissingRuntimeError",
+    "Runtime",
+    "Samples",
+    "WorkerRuntime",
+    "Workload",
+    "inputs_of",
+    "read_sitting",
+    "task_of",
+]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,22 +71,32 @@ class Samples:
     peak_rss_bytes: int
 
 
+class MissingRuntimeError(DeviceError):
+    """Raised where the machine that ran the job lacks the runtime, or the provider that was asked for."""
+
+
 class Runtime(Protocol):
-    """How a file is executed. `libraries`: distributions whose versions decide the numbers;
-    `batches`: whether it can be timed on several examples at once."""
+    """How a file is executed. `provider`: what it computes on, in its own words; `libraries`: distributions whose
+    versions decide the numbers; `batches`: whether it can be timed on several examples at once; `install`: the command
+    that installs it on this machine ("": edgekit brings it)."""
 
     @property
     def name(self) -> str: ...
     @property
+    def provider(self) -> str: ...
+    @property
     def libraries(self) -> tuple[str, ...]: ...
     @property
     def batches(self) -> bool: ...
+    @property
+    def install(self) -> str: ...
 
     def job(self, artifact: Artifact, inputs: Inputs, call: Call) -> Job:
         """The process to run. Raises DeviceError where the artifact lacks a file that it needs."""
 
     def parse(self, raw: bytes) -> Samples:
-        """Read RESULT.json. Raises DeviceError for an error in it, a broken one, or numbers that are not finite."""
+        """Read RESULT.json. Raises DeviceError for an error in it, a broken one, or numbers that are not finite;
+        MissingRuntimeError where the error is that."""
 
 
 class _Wire(Frozen):
@@ -112,8 +132,7 @@ class _Result(_Wire):
 class WorkerRuntime:
     """A runtime whose worker is a script in `workers/`; `model` and `tokenizer` are file names in the artifact.
 
-    `provider`: what it computes on, in the runtime's own words; `extra`: edgekit's extra that installs it; `package`:
-    the worker imports edgekit; `batches`: it can be timed on several examples at once.
+    `package`: the worker imports edgekit; the others: see `Runtime`.
     """
 
     name: str
@@ -122,7 +141,7 @@ class WorkerRuntime:
     model: str
     tokenizer: str | None
     provider: str = ""
-    extra: str = ""
+    install: str = ""
     package: bool = False
     batches: bool = True
 
@@ -139,9 +158,8 @@ class WorkerRuntime:
 
         result = _read(_Result, raw, self.name)
         if result.error is not None:
-            if result.error.kind == "missing_runtime" and self.extra:
-                raise MissingExtraError(self.name, self.extra)
-            raise DeviceError(f"{self.name}: {result.error.message} ({result.error.kind})")
+            kind = MissingRuntimeError if result.error.kind == "missing_runtime" else DeviceError
+            raise kind(f"{self.name}: {result.error.message} ({result.error.kind})")
         if result.runtime is None:
             raise DeviceError(f"{self.name}: broken result (no runtime in it)")
         logits = None if result.logits is None else np.asarray(result.logits, dtype=np.float32)

@@ -13,6 +13,6 @@ LLAMACPP = WorkerRuntime(
     model="model.gguf",
     tokenizer=None,
     provider="cpu",
-    extra="gguf",
+    install="pip install 'edgekit[gguf]'",
     batches=False,
 )

@@ -1,8 +1,8 @@
 """A device behind a shell, and the folder below which everything of ours lies there:
 
-artifacts/KEY, bundles/DIGEST, workers/DIGEST   kept, pushed once
-jobs/RANDOM                                     one piece of work's own; goes away with it
-lock, lock.holder                               held while work runs
+artifacts, bundles, workers: DIGEST   kept, pushed once
+jobs/RANDOM                           one piece of work's own; goes away with it
+lock, lock.holder                     held while work runs
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Device:
 
     def artifact(self, artifact: Artifact) -> str:
         """Bring the files that the manifest names, and it; the folder there. Raises DeviceError."""
-        names = [*sorted(artifact.manifest.files), MANIFEST]
-        return self._keep("artifacts", artifact.key, [(name, artifact.path / name) for name in names])
+        names = [*sorted(artifact.files), MANIFEST]
+        return self._keep("artifacts", artifact.content, [(name, artifact.path / name) for name in names])
 
     def bundle(self, folder: Path, digest: str) -> str:
         """Bring a folder as it is; where it lies there. Raises DeviceError."""

@@ -32,9 +32,10 @@ class There:
         return name if name.startswith("/") else f"{self.device.workers}/{name}"
 
     def artifact(self, artifact: Artifact) -> str:
-        if artifact.key not in self.brought:
-            self.brought[artifact.key] = self.device.artifact(artifact)
-        return self.brought[artifact.key]
+        content = artifact.content
+        if content not in self.brought:
+            self.brought[content] = self.device.artifact(artifact)
+        return self.brought[content]
 
     def inputs(self, inputs: Inputs) -> str:
         content = json.dumps(inputs.wire()).encode()

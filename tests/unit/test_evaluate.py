@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,11 @@ from edgekit.artifact import Artifact
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, StoreError
 from edgekit.evaluate import Predictions, agreement, at_chance, correct, paired_drop, predict, score
-from edgekit.jobs import Completed, Job
+from edgekit.jobs import Completed, Fidelity, Job
+from edgekit.machine import Machine
+from edgekit.runtimes.onnxruntime import ONNXRUNTIME
 from edgekit.transports import LOCAL
+from edgekit.transports.fake import Fake, predicted
 
 TEXTS = ("on please", "off", "dim dim on", "off off dim", "on on", "off please")
 TABLE = Table(TEXTS, labels=("on", "off", "dim", "off", "off", "off"), name="test")
@@ -27,6 +30,10 @@ class Counting:
     where: str = "here"
     jobs: list[Job] = field(default_factory=list)
     name: str = "counting"
+    fidelity: Fidelity = "measured"
+
+    def probe(self, packages: tuple[str, ...] = ()) -> Machine:
+        return LOCAL.probe(packages)
 
     def identity(self, libraries: tuple[str, ...]) -> dict[str, str]:
         return {"where": self.where}
@@ -74,6 +81,29 @@ def test_predictions_are_kept(good: Artifact, wrong: Artifact, tmp_path: Path) -
     predict(good, TABLE, cache=tmp_path, transport=transport)
     assert len(transport.jobs) == 5
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_what_is_kept_is_told_apart_by_provider_files_and_task(good: Artifact, tmp_path: Path) -> None:
+    fake = Fake(lambda job: predicted([[1.0, 0.0, float(len(fake.ran))]] * len(job.inputs.texts)))
+    predict(good, TABLE, transport=fake, cache=tmp_path)
+    gpu = {"onnx": replace(ONNXRUNTIME, provider="CUDAExecutionProvider")}
+    assert not predict(good, TABLE, transport=fake, runtimes=gpu, cache=tmp_path).cached
+    other = tiny_onnx.make(tmp_path / "other", wrong=True, manifest={"key": good.key})  # as retraining makes it
+    assert not predict(other, TABLE, transport=fake, cache=tmp_path).cached
+    assert good.task is not None
+    shorter = good.manifest.model_copy(update={"task": good.task.model_copy(update={"max_length": 4})})
+    assert not predict(Artifact(good.path, shorter), TABLE, transport=fake, cache=tmp_path).cached
+    assert predict(good, TABLE, transport=fake, cache=tmp_path).cached
+
+
+def test_threads_are_the_targets_own_and_limits_grow_where_it_emulates(good: Artifact) -> None:
+    fake = Fake(predicted([[1.0, 0.0, 0.0]] * len(TABLE)))
+    slow = replace(fake, fidelity="emulated", ran=[])
+    for transport in (fake, slow):
+        predict(good, TABLE, transport=transport)
+        predict(good, TABLE, transport=transport, threads=3)
+    assert [work.threads for work in fake.ran] == [1, 3]  # its one core; what was asked for
+    assert slow.ran[0].timeout == 60 * fake.ran[0].timeout
 
 
 def test_a_damaged_cache_is_computed_anew(good: Artifact, tmp_path: Path) -> None:

@@ -15,13 +15,16 @@ import tiny_onnx
 
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
-from edgekit.errors import DeviceError, MissingExtraError
+from edgekit.errors import DeviceError
 from edgekit.jobs import WORKERS, Call
-from edgekit.runtimes import RUNTIMES, Samples, runtime_of
+from edgekit.running import read_samples
+from edgekit.runtimes import CUDA, RUNTIMES, Samples, runtime_of
 from edgekit.runtimes.base import inputs_of
 from edgekit.runtimes.llamacpp import LLAMACPP
 from edgekit.runtimes.onnxruntime import ONNXRUNTIME
+from edgekit.targets import find_target
 from edgekit.transports import LOCAL
+from edgekit.transports.fake import Fake
 
 TEXTS = Table(("on", "off off on", "dim please dim", "please", "on on off dim dim dim"))
 COUNTS = [[1, 0, 0], [1, 2, 0], [0, 0, 2], [0, 0, 0], [2, 1, 3]]
@@ -139,9 +142,25 @@ def test_broken_results_are_told(raw: bytes, word: str) -> None:
     assert word in str(caught.value)
 
 
-def test_a_missing_runtime_names_its_extra() -> None:
-    with pytest.raises(MissingExtraError, match="edgekit\\[gguf\\]"):
-        LLAMACPP.parse(result(error={"kind": "missing_runtime", "message": "no llama_cpp"}))
+def test_a_missing_runtime_is_told_with_the_command_for_this_machine_only() -> None:
+    raw = result(error={"kind": "missing_runtime", "message": "no llama_cpp"})
+    with pytest.raises(DeviceError, match=r"no llama_cpp.*\n.*edgekit\[gguf\]"):
+        read_samples(LLAMACPP, raw, LOCAL)
+    with pytest.raises(DeviceError, match="no llama_cpp") as caught:
+        read_samples(LLAMACPP, raw, Fake({}))
+    assert caught.value.hint == ""
+
+
+def test_a_provider_that_is_missing_is_told(plain: Artifact) -> None:
+    runtime = replace(CUDA["onnx"], provider="NoSuchProvider")  # type: ignore[type-var]
+    raw = LOCAL.run(runtime.job(plain, inputs_of(plain, TEXTS), Call("predict", 1))).raw
+    with pytest.raises(DeviceError, match="this onnxruntime has no NoSuchProvider") as caught:
+        read_samples(runtime, raw, LOCAL)
+    assert caught.value.hint == "pip uninstall onnxruntime; pip install 'edgekit[cuda]'"
+
+
+def test_what_is_brought_to_a_device_runs_onnx_only() -> None:
+    assert set(find_target("cortex-a53").runtimes) == {"onnx"}
 
 
 def test_a_newer_worker_may_say_more() -> None:
