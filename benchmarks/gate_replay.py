@@ -54,6 +54,6 @@ def _one(logs: Sequence[float], controls: Sequence[RoundRatio], margin: float) -
         for seen in range(max(FIRST_LOOK, decision.rounds), len(logs) + 1):
             so_far = tuple(controls[:seen])
             control = Control(**over_rounds(so_far).model_dump(), rounds=so_far)
-            if not too_noisy(rule, control, margin):
+            if not too_noisy(rule, control, margin, math.exp(median(logs[:seen]))):
                 return decision.verdict, seen
     return "inconclusive", len(logs)

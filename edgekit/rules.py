@@ -8,13 +8,13 @@
     SCOPE  = "any" | "all" | ["any of" | "all of"] ID {"," ID}
 
     accuracy_drop <= 1pt          speedup >= 5x on any          latency.p50 <= 1.02x baseline
-    size <= 15MB on int8, q8      accuracy >= baseline - 0.5pt  throughput >= baseline - 3%
+    size <= 15MB on int8, q8      accuracy >= baseline - 0.5pt  throughput >= baseline - 20%
     latency.p99 <= baseline + 5% on int8 or inconclusive        instructions <= 1.01x baseline
 
 Units: pt (0.01 of a fraction) and % for fractions; us, ms, s; B, kB, MB, GB, KiB, MiB, GiB; /s; x; k, M, G (of
 instructions). A `%` beside `baseline` is a share of the baseline's value, and is refused for fractions, where people
-mean points by it. A time held against a baseline may stay undecided, which does not pass unless the rule ends in
-`or inconclusive`.
+mean points by it. A time held against a baseline, and a speedup, may stay undecided, which does not pass unless
+the rule ends in `or inconclusive`.
 """
 
 from __future__ import annotations
@@ -241,8 +241,8 @@ def _parse(text: str) -> Rule | Wrong:
             "write 'on any', 'on a, b' or 'on any of a, b'",
         )
     lenient = matched["lenient"] is not None
-    if lenient and (not metric.timed or limit.kind == "absolute"):
-        return "it is never inconclusive: only a time held against a baseline is", "leave out 'or inconclusive'"
+    if lenient and (not metric.timed or (limit.kind == "absolute" and metric.against_baseline)):
+        return "it is never inconclusive: only a time against a baseline's is", "leave out 'or inconclusive'"
     quantifier, names = scope
     found = {"metric": name, "op": matched["op"], "limit": limit, "on": names, "quantifier": quantifier}
     return Rule.model_validate({**found, "or_inconclusive": lenient})

@@ -30,6 +30,8 @@ def reference_of(rule: Rule, entry: Deployable, report: Report, baseline: Baseli
     if baseline is None:
         if report.baseline is None:
             return Reference(why_not="the report has no baseline")
+        if rule.metric == "throughput" and (reason := _other_batch(entry, report.baseline)):
+            return Reference(why_not=f"throughput cannot be compared with the baseline: {reason}")
         value = metric_value(rule.metric, report.baseline)
         return Reference(value, f"the report's baseline has no {rule.metric}", report.baseline)
     earlier = baseline.file(entry.id)
@@ -55,8 +57,8 @@ def _unlike(rule: Rule, entry: Deployable, earlier: BaselineEntry, report: Repor
     if report.machine.cpu != baseline.machine.cpu:
         return f"it was measured on another machine ({baseline.machine.cpu}); {BESIDE}"
     reason = _other_target(first, second) or _other_workload(first, second, WORKLOAD)
-    if not reason and rule.metric == "throughput" and _batch(entry) != _batch(earlier):
-        reason = f"its throughput is of batches of {_batch(earlier)}, here {_batch(entry)}"
+    if not reason and rule.metric == "throughput":
+        reason = _other_batch(entry, earlier)
     return f"{reason}; {BESIDE}" if reason else ""
 
 
@@ -81,5 +83,13 @@ def _other_data(entry: Deployable, earlier: BaselineEntry, first: Conditions, se
     return "" if same else f"it is of other test data ({second.n} examples of {second.data})"
 
 
-def _batch(entry: BaselineEntry) -> int | None:
-    return entry.throughput[-1].batch if entry.throughput else None
+def _other_batch(entry: BaselineEntry, reference: BaselineEntry) -> str:
+    """Of the largest batch, which is what a rule reads; a file that was not measured is told elsewhere."""
+    if not entry.throughput or not reference.throughput:
+        return ""
+    ours, theirs = entry.throughput[-1].batch, reference.throughput[-1].batch
+    if ours == theirs:
+        return ""
+    return (
+        f"its throughput is of batches of {theirs}, here {ours} (--throughput-batches {min(ours, theirs)} suits both)"
+    )

@@ -10,7 +10,7 @@ from edgekit.figures import metric_value, show
 from edgekit.gate.against import BESIDE, Reference, reference_of
 from edgekit.gate.found import Found, finite, of_value
 from edgekit.gate.paired import accuracy_note, drop_of
-from edgekit.gate.turns import judge_turns, too_noisy
+from edgekit.gate.turns import by_turns, judge_turns, too_noisy
 from edgekit.report.schema import Deployable, Gate, Latency, Report, RuleEntry
 from edgekit.rules import METRICS, Rule
 from edgekit.sample_size import accuracy_margin
@@ -86,6 +86,8 @@ def _judge_one(rule: Rule, entry: Deployable, report: Report, baseline: Baseline
     limit = rule.bound(reference.value)
     if limit is None:
         return Found("fail", f"{entry.id}: {reference.why_not}", value)
+    if rule.metric == "speedup" and by_turns(rule) and entry.rounds and limit > 0:
+        return judge_turns(rule, entry.id, entry.rounds, report.control, limit)
     if rule.relative and METRICS[rule.metric].timed and limit > 0 and reference.value and rule.op != "==":
         return _judge_time(rule, entry, report, baseline, value, limit, reference)
     return _judge_value(rule, entry, report, value, limit, reference)
@@ -122,10 +124,10 @@ def _judge_time(
     """A latency or a throughput against the baseline's."""
     assert reference.value is not None
     margin = limit / reference.value
-    if baseline is None and rule.metric != "throughput":
+    if baseline is None and by_turns(rule):
         return judge_turns(rule, entry.id, entry.rounds, report.control, margin)
     sentence = _sentence(rule, entry.id, value, limit, reference.value)
-    if reason := too_noisy(rule, report.control, margin):
+    if reason := too_noisy(rule, report.control, margin, value / reference.value):
         return Found("inconclusive", f"{sentence}: not decided, {reason}", value, limit)
     first, second = (_interval(rule.metric, file) for file in (entry, reference.entry) if file is not None)
     if first is None or second is None:

@@ -254,7 +254,7 @@ def test_any_and_all_with_an_undecided_file() -> None:
 def test_cpu_time_is_the_second_witness() -> None:
     waits = judge(timed(1.05, cpu=1.0), [parse_rule(LATENCY)]).rules[0]
     assert waits.verdict == "fail"
-    assert "CPU time is 1.000x, within the limit: noise or waiting" in waits.sentence
+    assert "by CPU time it is 1.000x, within the limit: noise or waiting" in waits.sentence
     works = judge(timed(1.05, cpu=1.05), [parse_rule(LATENCY)]).rules[0]
     assert "agrees" in works.sentence
     blind = rounds(1.05)
@@ -265,12 +265,72 @@ def test_cpu_time_is_the_second_witness() -> None:
 @pytest.mark.parametrize("rule", [LATENCY, "throughput >= 0.98x baseline", "latency.p90 <= baseline + 2%"])
 def test_a_machine_noisier_than_the_margin_decides_nothing(rule: str) -> None:
     wild = Control(value=1.0, low=0.96, high=1.04, rounds=rounds(1.0, spread=0.1))
-    noisy = timed(1.0).model_copy(update={"control": wild})
+    noisy = report(deployable("int8", p50=5.0)).model_copy(update={"control": wild})
     entry = judge(noisy, [parse_rule(rule)]).rules[0]
     assert entry.verdict == "inconclusive"
     assert "the baseline against itself" in entry.sentence
+    assert "off, the margin is 2.0% and the file is 2.0% from the limit" in entry.sentence
     assert judge(noisy, [parse_rule(LATENCY.replace("1.02", "1.5"))]).passed
     assert judge(noisy, [parse_rule("size <= 1GB")]).passed
+
+
+@pytest.mark.parametrize(
+    ("rule", "ratio", "verdict"),
+    [
+        (LATENCY, 0.2, "pass"),
+        (LATENCY, 0.97, "pass"),
+        (LATENCY, 1.0, "inconclusive"),
+        (LATENCY, 1.04, "inconclusive"),
+        (LATENCY, 1.08, "fail"),
+        (LATENCY, 3.0, "fail"),
+        ("latency.p50 <= baseline", 0.9, "pass"),
+        ("latency.p50 <= baseline", 0.98, "inconclusive"),
+        ("latency.p50 <= 1x baseline", 1.1, "fail"),
+    ],
+)
+def test_the_control_matters_only_near_the_limit(rule: str, ratio: float, verdict: str) -> None:
+    wild = Control(value=1.0, low=0.97, high=1.03)
+    assert judge(timed(ratio).model_copy(update={"control": wild}), [parse_rule(rule)]).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("speedup", "count", "verdict"),
+    [(5.5, 12, "pass"), (5.1, 12, "pass"), (4.5, 12, "fail"), (5.5, 6, "inconclusive"), (5.0, 40, "inconclusive")],
+)
+def test_a_speedup_is_decided_round_by_round(speedup: float, count: int, verdict: str) -> None:
+    entry = deployable("int8").model_copy(update={"rounds": rounds(1 / speedup, count)})
+    noisy = report(entry, control=(1.0, 0.9, 1.1))  # far from 5x: it hides nothing
+    found = judge(noisy, [parse_rule("speedup >= 5x on any")]).rules[0]
+    assert (found.verdict, found.relative, found.limit) == (verdict, False, 5.0)
+    assert found.value == pytest.approx(speedup, rel=0.004)
+    assert f"x [{found.interval[0] if found.interval else 0:.3f}" in found.sentence
+    assert f"over {count} rounds, limit >= 5x" in found.sentence
+    flipped = judge(noisy, [parse_rule("speedup <= 5x")]).rules[0].verdict
+    assert flipped == {"pass": "fail", "fail": "pass"}.get(verdict, verdict)
+    assert judge(noisy, [parse_rule("speedup >= 5x or inconclusive")]).passed is (verdict != "fail")
+
+
+def test_a_speedup_without_rounds_is_decided_by_its_value() -> None:
+    bare = deployable("int8").model_copy(update={"rounds": ()})
+    assert judge(report(bare), [parse_rule("speedup >= 5x")]).passed
+    assert judge(report(bare), [parse_rule("speedup >= 5.1x")]).verdict == "fail"
+    assert judge(report(deployable("int8")), [parse_rule("speedup == 5x")]).passed
+
+
+def test_a_speedup_near_one_needs_a_quiet_machine() -> None:
+    entry = deployable("int8").model_copy(update={"rounds": rounds(1 / 1.04)})
+    found = judge(report(entry, control=(1, 0.95, 1.05)), [parse_rule("speedup >= 1.02x")]).rules[0]
+    assert (found.verdict, "the baseline against itself" in found.sentence) == ("inconclusive", True)
+
+
+def test_throughput_of_other_batches_is_not_compared() -> None:
+    single = deployable("gguf").model_copy(update={"throughput": (Throughput(batch=1, per_second=900),)})
+    entry = judge(report(single), [parse_rule("throughput >= 1x baseline")]).rules[0]
+    assert (entry.verdict, "of batches of 8, here 1 (--throughput-batches 1 suits both)" in entry.sentence) == (
+        "fail",
+        True,
+    )
+    assert judge(report(single), [parse_rule("throughput >= 800/s")]).passed
 
 
 def test_a_file_that_was_not_timed_beside_the_baseline_fails() -> None:

@@ -35,7 +35,8 @@ def rules(draw: st.DrawFn) -> Rule:
         )
     op = draw(st.sampled_from(["<=", ">=", "<", ">", "=="]))
     on = tuple(draw(st.lists(IDS, max_size=3)))
-    lenient = metric.timed and limit.kind != "absolute" and draw(st.booleans())
+    compares = limit.kind != "absolute" or not metric.against_baseline
+    lenient = metric.timed and compares and draw(st.booleans())
     quantifier = draw(st.sampled_from(["all", "any"]))
     return Rule(metric=metric.name, op=op, limit=limit, on=on, quantifier=quantifier, or_inconclusive=lenient)
 
@@ -119,6 +120,7 @@ def test_scopes(text: str, on: tuple[str, ...], quantifier: str) -> None:
         ("latency.p50 <= 1.02x baseline or inconclusive", True),
         ("latency.p99 <= baseline + 5% on any of a, b  or  inconclusive", True),
         ("throughput >= 0.98x baseline or inconclusive", True),
+        ("speedup >= 5x or inconclusive", True),
     ],
 )
 def test_what_inconclusive_means(text: str, lenient: bool) -> None:
@@ -169,7 +171,7 @@ def test_a_file_without_rules_is_told(tmp_path: Path, text: str) -> None:
         ("", "not a rule", ""),
         ("size <= 1MB or inconclusive", "never inconclusive", "leave out"),
         ("latency.p50 <= 5ms or inconclusive", "never inconclusive", "leave out"),
-        ("speedup >= 5x or inconclusive", "never inconclusive", "leave out"),
+        ("throughput >= 5/s or inconclusive", "never inconclusive", "leave out"),
         ("latency.p50 <= 1.02x baseline or inconclusiv", "cannot read the limit", "or inconclusive"),
         ("instructions <= 80MB", "not measured in 'MB'", "k, M, G"),
     ],
