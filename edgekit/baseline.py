@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from edgekit.artifact import Frozen, Task
+from edgekit.digest import SHORT
 from edgekit.errors import Problem, UsageError
 from edgekit.figures import metric_value, show
 from edgekit.machine import Machine
@@ -36,10 +37,11 @@ KEPT = {
     *("id", "format", "size_bytes", "metrics", "latency_ms", "throughput", "peak_rss_bytes", "instructions"),
     *("runtime", "precision", "artifact", "correctness"),
 }
+MEASURED = ("target", "transport", "fidelity", "data", "n", "batch", "length", "items", "threads")  # of the conditions
 
 
 class Change(Frozen):
-    """One figure of one file, before and after, in words."""
+    """One figure of one file, before and after, in words; without a file, of how all were measured."""
 
     file: str
     figure: str
@@ -47,7 +49,7 @@ class Change(Frozen):
     after: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.figure} {self.before} -> {self.after}"
+        return f"{f'{self.file}: ' if self.file else ''}{self.figure} {self.before} -> {self.after}"
 
 
 class Update(Frozen):
@@ -128,8 +130,8 @@ def check_same(report: Report, baseline: Baseline) -> None:
 
 
 def changes(before: Baseline, after: Baseline) -> tuple[Change, ...]:
-    """Every figure that is not the same, file by file."""
-    found: list[Change] = []
+    """What was measured otherwise (machine, target, data, workload), then every figure that is not the same."""
+    found = list(_measured(before, after))
     for name in dict.fromkeys(f.id for f in (*before.files, *after.files)):
         old, new = before.file(name), after.file(name)
         if old is None or new is None:
@@ -194,14 +196,32 @@ def _read(path: Path) -> JsonValue:
     return found
 
 
+def _measured(old: Baseline, new: Baseline) -> Iterator[Change]:
+    """Of what makes two figures comparable; rounds are no part of it."""
+    if old.machine.cpu != new.machine.cpu:
+        yield Change(file="", figure="machine", before=old.machine.cpu, after=new.machine.cpu)
+    for name in MEASURED:
+        before, after = (
+            "not known" if it is None else str(getattr(it, name)) for it in (old.conditions, new.conditions)
+        )
+        if before != after:
+            yield Change(file="", figure=name, before=before, after=after)
+
+
 def _changed(old: BaselineEntry, new: BaselineEntry) -> Iterator[Change]:
     for name, metric in METRICS.items():
         if metric.against_baseline:
             before, after = (show(name, metric_value(name, entry)) for entry in (old, new))
             if before != after:
                 yield Change(file=old.id, figure=name, before=before, after=after)
-    if old.artifact != new.artifact:
-        yield Change(file=old.id, figure="artifact", before=old.artifact[:12] or "-", after=new.artifact[:12] or "-")
+    for figure, before, after in (("test data", _data(old), _data(new)), ("artifact", old.artifact, new.artifact)):
+        if before != after:
+            yield Change(file=old.id, figure=figure, before=before[:SHORT] or "-", after=after[:SHORT] or "-")
+
+
+def _data(entry: BaselineEntry) -> str:
+    """Digest of the examples it answered; empty where that is not known."""
+    return entry.correctness.data if entry.correctness is not None else ""
 
 
 def _task(task: Task) -> str:

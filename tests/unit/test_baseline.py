@@ -74,6 +74,23 @@ def test_an_update_tells_and_keeps_what_changed() -> None:
     assert [len(update.changes) for update in again.history] == [len(told), 0]
 
 
+def test_an_update_tells_what_was_measured_otherwise() -> None:
+    whole = report()
+    assert whole.conditions is not None
+    elsewhere = {
+        "machine": whole.machine.model_copy(update={"cpu": "Cortex-A72"}),
+        "conditions": whole.conditions.model_copy(update={"target": "pi", "data": "other.csv", "rounds": 30}),
+    }
+    (entry,) = updated(reduce(whole), whole.model_copy(update=elsewhere), "a board", DATE).history
+    told = ["machine AMD EPYC 7B13 -> Cortex-A72", "target cpu -> pi", "data test.csv -> other.csv"]
+    assert [str(change) for change in entry.changes] == told
+    answers = Correctness.pack([True, False, True], "e" * 64)
+    (entry,) = updated(reduce(whole), report(correctness=answers), "more examples", DATE).history
+    assert [str(change) for change in entry.changes] == [f"int8: test data {'d' * 12} -> {'e' * 12}"]
+    blind = whole.model_copy(update={"conditions": None})
+    assert "target cpu -> not known" in map(str, changes(reduce(whole), reduce(blind)))
+
+
 def test_files_that_come_and_go_are_changes() -> None:
     both, one = reduce(report()), reduce(report().model_copy(update={"deployables": report().deployables[:1]}))
     assert [str(change) for change in changes(both, one)] == ["q8: file there -> removed"]
