@@ -47,8 +47,8 @@ class Web:
 def setup(cache: Path, progress: Progress) -> Path:
     """Install the pinned packages below `cache`, once; the folder. Node and Chromium come from the system's packages.
 
-    `digests.json` beside them says what was installed. Raises DeviceError where Node or npm is missing, the cache cannot
-    be written, or npm fails.
+    `digests.json` beside them says what was installed. Raises DeviceError where Node or npm is missing, where the cache
+    cannot be written, or npm fails.
     """
     node, npm = _node(), shutil.which("npm")
     if isinstance(node, Problem) or npm is None:

@@ -11,7 +11,7 @@ from edgekit.baseline import reduce
 from edgekit.correctness import Correctness
 from edgekit.errors import UsageError
 from edgekit.figures import metric_value, show
-from edgekit.gate import judge
+from edgekit.gate import judge, settled
 from edgekit.machine import Machine
 from edgekit.report.schema import (
     BaselineEntry,
@@ -22,11 +22,13 @@ from edgekit.report.schema import (
     Latency,
     Report,
     RoundRatio,
+    RuntimeInfo,
     Speedup,
     Throughput,
     dump,
     load_report,
 )
+from edgekit.rounds import Bench, Measurement
 from edgekit.rules import METRICS, parse_rule, parse_rules
 from edgekit.statistics import Chance, Drop
 
@@ -308,6 +310,46 @@ def test_a_speedup_is_decided_round_by_round(speedup: float, count: int, verdict
     flipped = judge(noisy, [parse_rule("speedup <= 5x")]).rules[0].verdict
     assert flipped == {"pass": "fail", "fail": "pass"}.get(verdict, verdict)
     assert judge(noisy, [parse_rule("speedup >= 5x or inconclusive")]).passed is (verdict != "fail")
+
+
+def benched(**ratios: tuple[RoundRatio, ...]) -> Bench:
+    """A measurement of files with these rounds, and of the baseline."""
+
+    def file(name: str, found: tuple[RoundRatio, ...]) -> Measurement:
+        return Measurement(
+            id=name,
+            format="onnx",
+            precision="",
+            size_bytes=1,
+            latency_ms=Latency(p50=5.0, p90=6.0, p99=7.0, n=100),
+            speedup=Speedup(value=1, low=1, high=1, against="teacher") if found else None,
+            rounds=found,
+            load_ms=1,
+            first_ms=1,
+            peak_rss_bytes=1,
+            runtime=RuntimeInfo(name="onnxruntime", version=""),
+        )
+
+    files = {name: file(name, found) for name, found in {"teacher": (), **ratios}.items()}
+    return Bench(files, Control(value=1, low=0.99, high=1.01), CONDITIONS, ())
+
+
+@pytest.mark.parametrize(
+    ("rule", "done"),
+    [
+        (LATENCY, False),
+        (f"{LATENCY} on fast", True),
+        ("speedup >= 5x", False),
+        ("speedup >= 5x on near", False),
+        ("speedup >= 5x on any", True),  # fast passes
+        ("speedup >= 9x", True),
+        ("speedup == 5x", True),  # the value decides
+        ("size <= 1MB", True),
+    ],
+)
+def test_a_bench_goes_on_until_its_rounds_decide(rule: str, done: bool) -> None:
+    bench = benched(fast=rounds(1 / 6, 12), near=rounds(1 / 5, 40), new=rounds(1 / 6, 6))
+    assert settled([parse_rule(rule)], bench) is done
 
 
 def test_a_speedup_without_rounds_is_decided_by_its_value() -> None:
