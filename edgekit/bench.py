@@ -8,7 +8,6 @@ speed of its own (its memory, its threads' places), so pairs of one round are no
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,10 +17,11 @@ from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, UsageError
 from edgekit.jobs import Call, Sitting
-from edgekit.machine import default_threads
+from edgekit.machine import Machine
 from edgekit.progress import Progress, Silent
 from edgekit.report.schema import Conditions, LengthSummary, RuntimeInfo
 from edgekit.rounds import Bench, Block, Kind, Measurement, summarize
+from edgekit.running import limit_for, read_samples, threads_for
 from edgekit.runtimes import RUNTIMES, Runtime, Runtimes, Samples, Workload, runtime_of
 from edgekit.runtimes.base import Cycle, inputs_of, read_sitting, task_of
 from edgekit.schedule import choose_rows, fixed_length, groups
@@ -44,6 +44,7 @@ class _Session:
     workload: Workload
     transport: Transport
     runtimes: Runtimes
+    machine: Machine
     conditions: Conditions
     blocks: list[Block] = field(default_factory=list)
 
@@ -64,9 +65,10 @@ def measure(
 ) -> Bench:
     """Measure files against `deployables[baseline]` on examples of `table`, each by the one of `runtimes` that runs it.
 
-    After `workload.rounds` rounds it goes on for at most `workload.budget` seconds until `decided` says so. Ctrl-C ends
-    it too: what was measured by then is kept, and noted. Where the transport emulates, instructions are counted and
-    nothing is timed. Raises UsageError for an unknown baseline, a file that none of `runtimes` takes, or a length or
+    After `workload.rounds` rounds it goes on until `decided` says so, or the rounds took `workload.budget` seconds.
+    Ctrl-C ends it too, once there is a whole round (or, where instructions are counted, a whole file): that is kept,
+    and noted; before, KeyboardInterrupt is raised. Where the transport emulates, instructions are counted and nothing
+    is timed. Raises UsageError for an unknown baseline, a file that none of `runtimes` takes, or a length or
     batch that a file does not take, DataError for an empty table, DeviceError where a file cannot be run.
     """
     if baseline not in deployables:
@@ -76,13 +78,17 @@ def measure(
     _check_workload(deployables, workload, runtimes)
     session = _session(deployables, baseline, table, workload, transport, runtimes)
     watch = progress or Silent()
-    if transport.fidelity == "emulated":
-        for name in watch.track(list(deployables), "counting instructions", len(deployables)):
-            session.blocks.append(_single(session, "count", 0, name, 1))
-        return _summary(session)
-    interrupted = _rounds(session, watch, decided)
-    if not interrupted:
-        _throughput(session, watch)
+    interrupted = False
+    try:
+        if transport.fidelity == "emulated":
+            _counts(session, watch)
+        else:
+            _rounds(session, watch, decided)
+            _throughput(session, watch)
+    except KeyboardInterrupt:
+        if not session.blocks:
+            raise
+        interrupted = True
     return _summary(session, interrupted=interrupted)
 
 
@@ -94,7 +100,7 @@ def _session(
     transport: Transport,
     runtimes: Runtimes,
 ) -> _Session:
-    workload = workload.model_copy(update={"threads": workload.threads or default_threads()})
+    workload = workload.model_copy(update={"threads": workload.threads or threads_for(transport)})
     rows = choose_rows(table, workload)
     fed = fixed_length(table.take(rows), workload.length) if workload.length else table.take(rows)
     conditions = Conditions(
@@ -109,13 +115,15 @@ def _session(
         transport=transport.name,
         fidelity=transport.fidelity,
     )
-    return _Session(deployables, baseline, fed, rows, workload, transport, runtimes, conditions)
+    return _Session(deployables, baseline, fed, rows, workload, transport, runtimes, transport.probe(), conditions)
 
 
 def _summary(session: _Session, *, interrupted: bool = False) -> Bench:
     rounds = len({block.round for block in session.blocks if block.kind == "latency"})
     conditions = session.conditions.model_copy(update={"rounds": rounds})
-    return summarize(session.deployables, session.baseline, session.blocks, conditions, interrupted=interrupted)
+    return summarize(
+        session.deployables, session.baseline, session.blocks, conditions, session.machine, interrupted=interrupted
+    )
 
 
 def _check_workload(deployables: Mapping[str, Artifact], workload: Workload, runtimes: Runtimes) -> None:
@@ -129,25 +137,28 @@ def _check_workload(deployables: Mapping[str, Artifact], workload: Workload, run
             raise UsageError(what, hint="leave it out, or measure with batch 1")
 
 
-def _rounds(session: _Session, progress: Progress, decided: Decided | None) -> bool:
-    """Whole rounds until the workload is satisfied; whether Ctrl-C ended them (after the first, else it is raised)."""
-    workload, start = session.workload, time.monotonic()
+def _counts(session: _Session, progress: Progress) -> None:
+    """Instructions of every file, the baseline's first."""
+    names = sorted(session.deployables, key=lambda name: name != session.baseline)
+    for name in progress.track(names, "counting instructions", len(names)):
+        session.blocks.append(_single(session, "count", 0, name, 1))
+
+
+def _rounds(session: _Session, progress: Progress, decided: Decided | None) -> None:
+    """Whole rounds until the workload is satisfied. The budget is of the sittings: waiting for a device is free."""
+    workload, spent = session.workload, 0.0
     least = workload.rounds
     most = least + (1000 if workload.budget and decided else 0)
     for number in progress.track(range(most), "measuring", least):
         extra = number >= least
-        if extra and (time.monotonic() - start > workload.budget or (decided and decided(_summary(session)))):
+        if extra and (spent > workload.budget or (decided and decided(_summary(session)))):
             break
-        done = len(session.blocks)
-        try:
-            for group in groups(tuple(session.deployables), session.baseline, workload.at_once):
-                session.blocks += _sitting(session, number, group)
-        except KeyboardInterrupt:
-            del session.blocks[done:]  # half a round compares nothing
-            if number < 2:
-                raise
-            return True
-    return False
+        found: list[Block] = []  # half a round compares nothing
+        for group in groups(tuple(session.deployables), session.baseline, workload.at_once):
+            blocks = _sitting(session, number, group)
+            spent += blocks[0].seconds
+            found += blocks
+        session.blocks += found
 
 
 def _throughput(session: _Session, progress: Progress) -> None:
@@ -216,13 +227,13 @@ def _call(session: _Session, mode: str, batch: int) -> Call:
         warmup=counted if mode == "count" else -(-workload.warmup // batch),  # a length's first inference costs more
         seconds=min(workload.seconds, 0.5),
         iterations=counted if mode == "count" else None,
-        timeout=600.0 + 20 * workload.seconds,
+        timeout=limit_for(session.transport, 600.0 + 20 * workload.seconds),
     )
 
 
 def _parse(session: _Session, name: str, raw: bytes) -> Samples:
     try:
-        return session.runtime(name).parse(raw)
+        return read_samples(session.runtime(name), raw, session.transport)
     except DeviceError as error:
         raise DeviceError(f"{name}: {error.what}", hint=error.hint) from None
 

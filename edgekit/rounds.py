@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.artifact import Artifact, Format, Frozen
 from edgekit.explain import Subject, explain, precision_of
-from edgekit.machine import describe
+from edgekit.machine import Machine
 from edgekit.report.schema import (
     Conditions,
     Control,
@@ -54,7 +54,8 @@ class Block(Frozen):
 
 
 class Measurement(Frozen):
-    """A file, measured. `speedup` and `rounds` are empty for the baseline itself; times are None where emulated."""
+    """A file, measured. `speedup` and `rounds` are empty for the baseline itself; times are None where emulated.
+    Of a file that an interrupted count never reached, all but its size is."""
 
     id: str
     format: Format
@@ -68,7 +69,7 @@ class Measurement(Frozen):
     first_ms: float | None
     peak_rss_bytes: int | None
     instructions: Instructions | None = None
-    runtime: RuntimeInfo
+    runtime: RuntimeInfo | None
     notes: tuple[str, ...] = ()
 
 
@@ -92,12 +93,13 @@ def summarize(
     baseline: str,
     blocks: Sequence[Block],
     conditions: Conditions,
+    machine: Machine,
     *,
     interrupted: bool = False,
 ) -> Bench:
-    """The figures of all files."""
+    """The figures of all files, measured on `machine`."""
     found = {name: _measurement(name, deployables[name], baseline, blocks) for name in deployables}
-    noted = {name: _noted(found[name], deployables, found, conditions) for name in found}
+    noted = {name: _noted(found[name], deployables, found, conditions, machine) for name in found}
     control = None
     if pairs := _paired(blocks, baseline, baseline, "control"):
         rounds = tuple(round_ratio(first, second) for first, second in pairs)
@@ -162,7 +164,7 @@ def _measurement(name: str, artifact: Artifact, baseline: str, blocks: Sequence[
         first_ms=float(np.median([b.first_ms for b in timed])) if timed else None,
         peak_rss_bytes=max((b.peak_rss_bytes for b in timed), default=0) or None,
         instructions=_instructions([b for b in mine if b.kind == "count"]),
-        runtime=mine[0].runtime,
+        runtime=mine[0].runtime if mine else None,
     )
 
 
@@ -204,7 +206,11 @@ def _instructions(blocks: Sequence[Block]) -> Instructions | None:
 
 
 def _noted(
-    found: Measurement, artifacts: Mapping[str, Artifact], all_found: Mapping[str, Measurement], conditions: Conditions
+    found: Measurement,
+    artifacts: Mapping[str, Artifact],
+    all_found: Mapping[str, Measurement],
+    conditions: Conditions,
+    machine: Machine,
 ) -> Measurement:
     """The measurement with its notes: too few rounds, and a quantized file that did not repay its cost."""
     if found.speedup is None or found.latency_ms is None:
@@ -218,7 +224,7 @@ def _noted(
     times = found.speedup.value / (parent.speedup.value if parent.speedup is not None else 1.0)
     tokens = conditions.tokens.p50 if conditions.tokens is not None else None
     subjects = (_subject(found, artifacts[found.id]), _subject(parent, artifacts[parent.id]))
-    notes += explain(*subjects, describe(), speedup=times, tokens=tokens)
+    notes += explain(*subjects, machine, speedup=times, tokens=tokens)
     return found.model_copy(update={"notes": tuple(notes)})
 
 

@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "cli", "main"]
 
 UNFORESEEN = 3
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended
+ENDS = (signal.SIGINT, signal.SIGTERM)
 
 COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command`, first line of its help
     "run": ("run", "Run a recipe: train, compress, export, measure, gate."),
@@ -86,6 +87,7 @@ def cli() -> None:
 
 def main() -> None:
     """The console script: errors become one clear message and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it so also wants nothing left running
     try:
         _main()
     except KeyboardInterrupt:  # it may also come while an error is being told, or before the first command
@@ -93,7 +95,8 @@ def main() -> None:
 
 
 def _interrupted() -> NoReturn:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cut the clean-up short
+    for end in ENDS:
+        signal.signal(end, signal.SIG_IGN)  # a second one must not cut the clean-up short
     click.echo("\nstopped. Finished steps are kept: the same command goes on from there.", err=True)
     sys.exit(INTERRUPTED)
 

@@ -45,6 +45,9 @@ class Fake:
     def identity(self, libraries: tuple[str, ...]) -> dict[str, str]:
         return {}
 
+    def probe(self, packages: tuple[str, ...] = ()) -> Machine:
+        return PLAIN
+
     def run(self, work: Work) -> Completed:
         self.work.append(work)
         if isinstance(work, Job):
@@ -156,19 +159,45 @@ def test_it_goes_on_until_decided_within_the_budget(files: dict[str, Artifact]) 
     assert bench.conditions.rounds == 9
     same = measure(files, "base", TABLE, QUICK, transport=fake, decided=lambda _: False)
     assert same.conditions.rounds == 6  # without a budget, the rounds are what they are
+    short = QUICK.model_copy(update={"budget": 1.05})  # of sittings that say they took 0.1 s
+    assert measure(files, "base", TABLE, short, transport=fake, decided=lambda _: False).conditions.rounds == 11
 
 
-def test_ctrl_c_keeps_the_rounds_that_are_whole(files: dict[str, Artifact]) -> None:
-    class Interrupted(Fake):
-        def run(self, work: Work) -> Completed:
-            if len(self.work) == 4:
-                raise KeyboardInterrupt
-            return super().run(work)
+@dataclass
+class Interrupted(Fake):
+    """Ctrl-C comes after so much work."""
 
-    fake = Interrupted({"base": 4.0, "small": 1.0, "int8": 2.0})
+    after: int = 0
+
+    def run(self, work: Work) -> Completed:
+        if len(self.work) == self.after:
+            raise KeyboardInterrupt
+        return super().run(work)
+
+
+@pytest.mark.parametrize(("after", "rounds"), [(2, 1), (5, 2), (12, 6), (13, 6)])  # a round is two sittings
+def test_ctrl_c_keeps_the_rounds_that_are_whole(files: dict[str, Artifact], after: int, rounds: int) -> None:
+    fake = Interrupted({"base": 4.0, "small": 1.0, "int8": 2.0}, after=after)
+    workload = QUICK.model_copy(update={"at_once": 3, "throughput_batches": (1,)})
+    bench = measure(files, "base", TABLE, workload, transport=fake)
+    assert (bench.interrupted, bench.conditions.rounds) == (True, rounds)
+    assert len(bench.measurements["small"].rounds) == len(bench.measurements["int8"].rounds) == rounds
+    assert bool(bench.measurements["small"].notes) is (rounds < 6)  # they are too few
+
+
+def test_ctrl_c_keeps_the_files_that_were_counted(files: dict[str, Artifact]) -> None:
+    fake = Interrupted({"base": 4.0, "small": 1.0, "int8": 2.0}, fidelity="emulated", after=2)
     bench = measure(files, "base", TABLE, QUICK, transport=fake)
-    assert (bench.interrupted, bench.conditions.rounds) == (True, 4)
-    assert "too few" in bench.measurements["small"].notes[0]
+    assert bench.interrupted
+    assert [bool(found.instructions) for found in bench.measurements.values()] == [True, True, False]
+    assert bench.measurements["int8"].runtime is None
+
+
+@pytest.mark.parametrize(("fidelity", "after"), [("measured", 1), ("emulated", 0)])
+def test_ctrl_c_before_anything_is_whole_ends_it(files: dict[str, Artifact], fidelity: Fidelity, after: int) -> None:
+    fake = Interrupted({"base": 4.0, "small": 1.0, "int8": 2.0}, fidelity=fidelity, after=after)
+    with pytest.raises(KeyboardInterrupt):
+        measure(files, "base", TABLE, QUICK.model_copy(update={"at_once": 3}), transport=fake)
 
 
 def test_an_emulator_counts_and_times_nothing(files: dict[str, Artifact]) -> None:
@@ -201,6 +230,20 @@ def test_a_quantized_file_that_is_not_faster_is_told(files: dict[str, Artifact])
     assert "not smaller" in notes[1]  # it is the same file
     fast = Fake({"base": 1.0, "small": 1.0, "int8": 0.5})
     assert len(measure(files, "base", TABLE, QUICK, transport=fast).measurements["int8"].notes) == 1
+
+
+def test_the_processor_that_is_blamed_is_the_targets(files: dict[str, Artifact]) -> None:
+    class Able(Fake):
+        def probe(self, packages: tuple[str, ...] = ()) -> Machine:
+            return PLAIN.model_copy(update={"isa": ("asimddp",)})
+
+    told = [
+        measure(files, "base", TABLE, QUICK, transport=kind({"base": 1.0, "small": 1.0, "int8": 1.5}))
+        .measurements["int8"]
+        .notes[0]
+        for kind in (Fake, Able)
+    ]
+    assert ["no int8 dot product" in note for note in told] == [True, False]
 
 
 def test_few_rounds_are_told(files: dict[str, Artifact]) -> None:
@@ -242,6 +285,7 @@ def test_a_really_slower_file_is_found(tmp_path: Path) -> None:
     found = bench.measurements["quick"]
     assert found.speedup is not None
     assert found.speedup.low > 2
+    assert found.runtime is not None
     assert found.runtime.name == "onnxruntime"
     assert all(ratio.pairs >= 3 for ratio in found.rounds)
     assert bench.control is not None

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from harness import answer, die_with_parent
+from harness import answer
 
 MOST_ITEMS = 64  # in a burst
 
@@ -96,7 +96,6 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
     Where one ends early, the turns end too, and there are results of those that were started.
     """
-    die_with_parent()
     folder = Path(job["folder"])
     members: list[Member] = []
     cycles: list[dict[str, Any]] = []

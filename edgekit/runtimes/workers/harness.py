@@ -116,21 +116,20 @@ def predict(
 
 
 def warm_up(run: Callable[[Any], Any], feeds: Sequence[Any], least: int) -> int:
-    """Run `least` inferences and then on until steady, at most a second; how many it took."""
+    """Run `least` inferences and then on until steady, all that within a second (one at least); how many it took."""
     begin, done, before = time.perf_counter(), 0, 0.0
     window = max(1, least // 2)
-    while least:
-        times = []
-        for _ in range(window):
-            start = time.perf_counter()
-            run(feeds[done % len(feeds)])
-            times.append(time.perf_counter() - start)
-            done += 1
-        now = statistics.median(times)
-        steady = before > 0 and abs(now - before) < STEADY * before
-        if done >= least and (steady or time.perf_counter() - begin > WARMUP_SECONDS):
-            break
-        before = now
+    times: list[float] = []
+    while least and (not done or time.perf_counter() - begin < WARMUP_SECONDS):
+        start = time.perf_counter()
+        run(feeds[done % len(feeds)])
+        times.append(time.perf_counter() - start)
+        done += 1
+        if len(times) == window:
+            now = statistics.median(times)
+            if done >= least and abs(now - before) < STEADY * before:
+                break
+            before, times = now, []
     return done
 
 
@@ -150,7 +149,6 @@ def serve(watch: Stopwatch, feeds: Sequence[Any], reply: int) -> None:
     Each burst begins with one inference that does not count: it brings back the caches that others used meanwhile. The
     answer on the file number `reply` is the burst's wall time in milliseconds.
     """
-    die_with_parent()
     with os.fdopen(reply, "w", buffering=1) as out:
         out.write("0\n")
         for line in sys.stdin:
@@ -201,7 +199,8 @@ def peak_rss() -> int:
 
 
 def answer(work: Callable[[dict[str, Any]], dict[str, Any]], job_path: str, result_path: str) -> None:
-    """Write RESULT.json, with a result or an error, in one move."""
+    """Write RESULT.json, with a result or an error, in one move. Whoever asked and is killed takes this along."""
+    die_with_parent()
     error = None
     result: dict[str, Any] = {}
     try:
