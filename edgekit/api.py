@@ -65,14 +65,16 @@ def run(
 ) -> Report:
     """Run a recipe: train, compress, export, measure, judge. Deployables and reports are written to `out`.
 
-    Steps that are in the store are not run again. `target`: where the files are measured. Raises what `plan` raises
-    before anything runs, StageError for a step that failed, DeviceError for a runtime or a target that failed.
+    Steps that are in the store are not run again. `target`: where the files are measured; formats that it does not run
+    are left out, with a note. Raises what `plan` raises before anything runs, also where the target lacks something or
+    does not run the baseline, StageError for a step that failed, DeviceError for a runtime or a target that failed.
     """
     from edgekit.run import check_out, run_plan
+    from edgekit.runnable import for_target, ready_target
 
     check_out(out)
-    where = find_target(target)
-    made = plan(recipe, params, overrides=overrides, store=store, out=out)
+    where = ready_target(target)
+    made = for_target(plan(recipe, params, overrides=overrides, store=store, out=out), where)
     environment = Environment(made.store, progress or Silent(), choose_device(device), threads)
     return run_plan(made, out, environment, where)
 
@@ -127,23 +129,26 @@ def bench(
     """Exported folders side by side, without a recipe: latency, and where the table has labels accuracy, against
     `baseline` (default: the first folder), judged by `rules`.
 
-    Raises UsageError for two folders of one name or an unknown target, StoreError for a folder that edgekit did not
-    write, DeviceError for a runtime or a target that failed.
+    Raises UsageError for two folders of one name, an unknown target or an `out` that cannot be written, StoreError for
+    a folder that edgekit did not write, DeviceError for a runtime or a target that failed.
     """
     from edgekit.measuring import Subject, make_report, write_report
+    from edgekit.run import check_out
 
     start = time.perf_counter()
     first, *others = dict.fromkeys(path.resolve() for path in (baseline or paths[0], *paths))
     names = [folder.name for folder in others]
+    names.insert(0, first.name if first.name not in names else "baseline")
     if len(set(names)) < len(names):
         raise UsageError(f"folders of one name: {', '.join(names)}", hint="rename one: figures are told apart by name")
-    base = first.name if first.name not in names else "baseline"
-    folders = dict(zip((base, *names), (first, *others), strict=True))
+    if out is not None:
+        check_out(out)
+    folders = dict(zip(names, (first, *others), strict=True))
     subjects = {name: Subject(Artifact.open(folder), str(folder)) for name, folder in folders.items()}
     report, measured = make_report(
         "bench",
         subjects,
-        base,
+        names[0],
         table,
         workload,
         rules,

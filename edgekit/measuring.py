@@ -25,7 +25,9 @@ from edgekit.report.html import render_html
 from edgekit.report.markdown import render_markdown
 from edgekit.report.schema import BaselineEntry, Deployable, Report, StepEntry, dump
 from edgekit.rules import Rule
+from edgekit.runtimes import runtime_of
 from edgekit.runtimes.base import Workload, task_of
+from edgekit.sample_size import sample_notes
 from edgekit.targets import Target, find_target
 
 __all__ = ["Subject", "make_report", "write_report"]
@@ -69,10 +71,14 @@ def make_report(
     """Measure `subjects` on `table`, at a target (default: this machine's processor), and judge the `exports` (default:
     all but the baseline) against the baseline.
 
-    `start`: time.perf_counter() when the work began. Raises DataError and DeviceError as `predict` and `measure` do.
+    `start`: time.perf_counter() when the work began. Raises DataError and DeviceError as `predict` and `measure` do,
+    and UsageError for a file that the target has no runtime for.
     """
     artifacts = {name: subject.artifact for name, subject in subjects.items()}
     where = target or find_target("cpu")
+    for note in sample_notes(rules, len(table)):
+        progress.say(f"note: {note}")
+    machine = where.transport.probe(_libraries(artifacts, where))
     workload = workload.model_copy(update={"threads": workload.threads or where.threads})
     answers = {
         name: _answers(subjects[name].artifact, table, cache, workload.threads, where)
@@ -91,12 +97,12 @@ def make_report(
         decided=decided,
     )
     if bench.interrupted:
-        notes = (*notes, f"measuring was stopped after {bench.conditions.rounds} rounds: the figures are of those")
+        notes = (*notes, f"measuring was stopped: {_whole(bench)}")
     names = exports if exports is not None else [name for name in subjects if name != baseline]
     base = answers[baseline]
     report = Report(
         recipe=recipe,
-        machine=where.transport.probe(),
+        machine=machine,
         seconds=round(time.perf_counter() - start, 1),
         steps=steps,
         deployables=tuple(_deployable(subjects[n], bench.measurements[n], answers[n], base) for n in names),
@@ -129,6 +135,20 @@ def write_report(report: Report, bench: Bench, out: Path) -> None:
             raise UsageError(f"cannot write {out / name}: {error.strerror}", hint="free some space") from None
 
 
+def _libraries(artifacts: Mapping[str, Artifact], target: Target) -> tuple[str, ...]:
+    """What a report names the versions of, as they are at the target: edgekit (where it is), and the runtimes'."""
+    found = [name for artifact in artifacts.values() for name in runtime_of(artifact, target.runtimes).libraries]
+    return tuple(dict.fromkeys(("edgekit", *found)))
+
+
+def _whole(bench: Bench) -> str:
+    """What there is of a measurement that was interrupted."""
+    if bench.conditions.fidelity == "emulated":
+        counted = [name for name, found in bench.measurements.items() if found.instructions is not None]
+        return f"only {', '.join(counted)} was counted"
+    return f"the figures are of {bench.conditions.rounds} rounds"
+
+
 def _answers(artifact: Artifact, table: Table, cache: Path | None, threads: int, target: Target) -> Answers:
     predictions = predict(
         artifact, table, threads=threads, transport=target.transport, runtimes=target.runtimes, cache=cache
@@ -157,5 +177,5 @@ def _deployable(subject: Subject, measured: Measurement, mine: Answers, base: An
 def _common(subject: Subject, measured: Measurement, answers: Answers) -> dict[str, JsonValue]:
     shared: dict[str, JsonValue] = measured.model_dump(exclude={"speedup", "rounds"})
     packed = answers.packed.model_dump() if answers.packed else None
-    known = {"path": subject.path, "artifact": subject.artifact.key, "correctness": packed}
+    known = {"path": subject.path, "artifact": subject.artifact.content, "correctness": packed}
     return {**shared, **known, "metrics": {**answers.metrics}}

@@ -1,4 +1,4 @@
-"""Leaving out optional exports that the model's architecture rules out from the start."""
+"""Leaving out of a recipe what cannot be: optional exports that the model's architecture rules out from the start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from edgekit.recipe import Resolved, ResolvedStep
 from edgekit.rules import Rule
 from edgekit.shapes import next_shape, shape_of
 
-__all__ = ["without_inexpressible"]
+__all__ = ["without", "without_inexpressible"]
 
 
 def without_inexpressible(recipe: Resolved, model: Artifact, task: Task) -> tuple[Resolved, tuple[str, ...]]:
@@ -23,6 +23,11 @@ def without_inexpressible(recipe: Resolved, model: Artifact, task: Task) -> tupl
             _, obstacles = next_shape(shape_of(model, task), "export", step.config, task)
             if obstacles:
                 gone[step.id] = obstacles[0].what
+    return without(recipe, gone)
+
+
+def without(recipe: Resolved, gone: dict[str, str]) -> tuple[Resolved, tuple[str, ...]]:
+    """The recipe without these steps (id -> why) and what its rules say of them, and the notes that say so."""
     if not gone:
         return recipe, ()
     changes = {

@@ -28,7 +28,7 @@ from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
 from edgekit.tasks.text_classification import label_names
 
-__all__ = ["Plan", "PlanStep", "make_plan", "step_inputs", "step_key", "trained_labels"]
+__all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels"]
 
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
 
@@ -150,10 +150,18 @@ def _with_task(model: Artifact, task: Task) -> Artifact:
     return Artifact(model.path, model.manifest.model_copy(update={"task": own}))
 
 
+def formats_of(recipe: Resolved, model: Artifact) -> dict[str, str]:
+    """Format of the recipe's model and of what each of its steps makes, by id."""
+    formats: dict[str, str] = {MODEL: model.format}
+    for step in recipe.steps:
+        formats[step.id] = _gives(step, formats[step.source])
+    return formats
+
+
 def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Problem]:
     """Formats that do not follow each other, data that are missing, a head that nobody trains."""
     problems = []
-    formats: dict[str, str] = {MODEL: model.format}
+    formats = formats_of(recipe, model)
     trained = {MODEL: model.task is not None}
     for step in recipe.steps:
         stage = STAGES[step.stage]
@@ -171,7 +179,6 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         if step.stage == "export" and not trained[step.source]:
             problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
         problems += _method_problems(step, source)
-        formats[step.id] = _gives(step, source)
         inherits = trained[step.source] and step.stage != "student"
         trained[step.id] = inherits or step.stage in ("finetune", "distill")
     for name in recipe.exports:

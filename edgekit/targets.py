@@ -231,7 +231,7 @@ def missing(entry: Entry) -> tuple[Problem, ...]:
             Problem("", "no NVIDIA driver", "a machine with an NVIDIA GPU; pip install 'edgekit[cuda]' for ONNX")
         )
     if entry.transport in ("browser", "node"):
-        found += web.missing(cache_root(), browser=entry.transport == "browser")
+        found += web.missing(cache_root(), browser=isinstance(entry, BrowserEntry) and entry.chromium is None)
     if getattr(entry, "launcher", "native") != "native":
         found += arm64.missing(cache_root())
     return tuple(found)
