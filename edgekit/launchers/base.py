@@ -6,7 +6,7 @@ from typing import Protocol
 
 from edgekit.jobs import Fidelity, Place
 
-__all__ = ["Launcher"]
+__all__ = ["Launcher", "Measured"]
 
 
 class Launcher(Protocol):
@@ -28,3 +28,18 @@ class Launcher(Protocol):
 
     def instructions(self, raw: bytes) -> tuple[int, ...]:
         """Instructions of each marked inference, from that file."""
+
+
+class Measured:
+    """What launchers share where the processor is a real one: times mean something, and nothing is counted."""
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return "measured"
+
+    @property
+    def counts(self) -> str:
+        return ""
+
+    def instructions(self, raw: bytes) -> tuple[int, ...]:
+        return ()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgekit.jobs import Fidelity, Place
+from edgekit.jobs import Place
+from edgekit.launchers.base import Measured
 
 __all__ = ["NATIVE", "Native"]
 
 
 @dataclass(frozen=True)
-class Native:
+class Native(Measured):
     """The interpreter `python`: a path, or a name that the machine's shell finds. `arguments` go before the script."""
 
     python: str = "python3"
@@ -20,19 +21,8 @@ class Native:
     def name(self) -> str:
         return "native"
 
-    @property
-    def fidelity(self) -> Fidelity:
-        return "measured"
-
     def command(self, place: Place) -> list[str]:
         return [self.python, *self.arguments]
-
-    @property
-    def counts(self) -> str:
-        return ""
-
-    def instructions(self, raw: bytes) -> tuple[int, ...]:
-        return ()
 
 
 NATIVE = Native()
