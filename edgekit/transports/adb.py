@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgekit.errors import DeviceError, UsageError
+from edgekit.transports.base import last_line
 from edgekit.transports.remote import Remote
 
 __all__ = ["Adb"]
@@ -73,7 +74,7 @@ class AdbShell:
 
     def failure(self, stderr: str) -> DeviceError:
         """See `Shell.failure`."""
-        why = stderr.strip().splitlines()[-1] if stderr.strip() else "adb ended without a word"
+        why = last_line(stderr) or "adb ended without a word"
         if "unauthorized" in stderr:
             hint = "unlock it and accept this machine's key; if it does not ask: adb reconnect"
             return DeviceError(f"{self.name}: does not trust this machine yet", hint=hint)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from collections.abc import Mapping
 from typing import Protocol
 
+from edgekit.errors import UsageError
 from edgekit.jobs import Completed, Fidelity, Work
 from edgekit.machine import Machine
 
-__all__ = ["TAIL", "Transport", "pools", "why_it_ended"]
+__all__ = ["TAIL", "Transport", "check_options", "last_line", "pools", "why_it_ended"]
 
 TAIL = 2000  # characters of stderr that are kept
 SIGNALS = {
@@ -47,15 +50,29 @@ class Transport(Protocol):
         """
 
 
+def check_options(cores: tuple[int, ...], environment: Mapping[str, str]) -> None:
+    """Raises UsageError for a core or a variable that cannot be."""
+    if any(core < 0 for core in cores):
+        raise UsageError(f"cores {cores}: a core's number is 0 or more")
+    for name in environment:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+            raise UsageError(f"environment: {name!r} is not a variable's name")
+
+
 def pools(threads: int) -> dict[str, str]:
     """Environment that holds every thread pool to `threads`."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
     return dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
 
 
+def last_line(text: str) -> str:
+    """The last line that is not empty; "" where there is none."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 def why_it_ended(code: int, stderr: str) -> str:
     """Why a process without a result ended, in a line or two; `code` is negative for a signal."""
-    last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
+    last = last_line(stderr)
     if code < 0:
         try:
             name = signal.Signals(-code).name

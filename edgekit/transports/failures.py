@@ -7,7 +7,7 @@ import re
 import signal
 
 from edgekit.errors import DeviceError
-from edgekit.transports.base import why_it_ended
+from edgekit.transports.base import last_line, why_it_ended
 
 __all__ = ["ended_badly", "push_failed", "setup_failed", "worker_failed"]
 
@@ -26,14 +26,15 @@ def setup_failed(device: str, root: str, missing: tuple[str, ...], stderr: str) 
         hint = "Debian: apt install coreutils util-linux tar findutils; Android 8 or newer has them"
         return DeviceError(f"{device}: lacks {', '.join(missing)}", hint=hint)
     return _full(device, root, stderr) or DeviceError(
-        f"{device}: cannot keep files in {root} ({_last(stderr)})", hint="give the target a root that can be written"
+        f"{device}: cannot keep files in {root} ({last_line(stderr)})",
+        hint="give the target a root that can be written",
     )
 
 
 def push_failed(device: str, root: str, size: int, stderr: str) -> DeviceError:
     """A push that the device did not take; `size` in bytes."""
     return _full(device, root, stderr, size) or DeviceError(
-        f"{device}: could not take {size / 1e6:.1f} MB ({_last(stderr) or 'the transfer broke off'})"
+        f"{device}: could not take {size / 1e6:.1f} MB ({last_line(stderr) or 'the transfer broke off'})"
     )
 
 
@@ -43,7 +44,7 @@ def ended_badly(work: str, device: str, root: str, code: int, stderr: str) -> De
     if full is not None:
         return full
     if code in (126, 127):
-        why = _last(stderr) or "command not found"
+        why = last_line(stderr) or "command not found"
         hint = f"install Python there and give its path to the target, {BUNDLE}"
         if "format" in why.lower():
             hint = "the interpreter is built for another processor: take the bundle for this one"
@@ -87,7 +88,3 @@ def _full(device: str, root: str, stderr: str, size: int = 0) -> DeviceError | N
     need = f" ({size / 1e6:.1f} MB to push)" if size else ""
     hint = f"free some: rm -r {root}/artifacts {root}/bundles there, or give the target another root"
     return DeviceError(f"{device}: its disk is full{need}", hint=hint)
-
-
-def _last(stderr: str) -> str:
-    return next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")

@@ -9,16 +9,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.artifact import Artifact, library_versions
-from edgekit.errors import DeviceError
+from edgekit.errors import DeviceError, UsageError
 from edgekit.jobs import WORKERS, Completed, Fidelity, Inputs, Work
 from edgekit.launchers import Launcher, Native
 from edgekit.machine import Machine, describe
-from edgekit.transports.base import TAIL, pools, why_it_ended
+from edgekit.transports.base import TAIL, check_options, pools, why_it_ended
 
 __all__ = ["LOCAL", "Local"]
 
@@ -27,10 +28,17 @@ PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Local:
-    """A subprocess on this machine. `cores`: the processors it may run on (empty: any; Linux)."""
+    """A subprocess on this machine. `cores`: the processors it may run on (empty: any; Linux); `environment`: variables
+    of the work, beside this process's own. Raises UsageError for a core or variable that cannot be."""
 
     launcher: Launcher = field(default=Native(sys.executable))
     cores: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_options(self.cores, self.environment)
+        if self.cores and not hasattr(os, "sched_setaffinity"):
+            raise UsageError(f"cores {self.cores}: this system cannot hold work to cores", hint="leave cores out")
 
     @property
     def name(self) -> str:
@@ -84,7 +92,7 @@ class Local:
                 stdout=stderr,
                 stderr=stderr,
                 cwd=folder,
-                env=_environment(work),
+                env=_environment(work, self.environment),
                 start_new_session=True,
             )
             try:
@@ -146,10 +154,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(left, timeout=5)
 
 
-def _environment(work: Work) -> dict[str, str]:
-    """The caller's environment, with every thread pool held to the work's threads."""
-    env = {**os.environ, **pools(work.threads)}
-    env.pop("OMP_WAIT_POLICY", None)  # training here waits passively; a device's runtime would not
+def _environment(work: Work, own: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment, with every thread pool held to the work's threads; and the target's own variables."""
+    inherited = {**os.environ}
+    inherited.pop("OMP_WAIT_POLICY", None)  # training here waits passively; a device's runtime would not
+    env = {**inherited, **pools(work.threads), **own}
     if work.package:
         env["PYTHONPATH"] = os.pathsep.join(p for p in (str(PACKAGE_ROOT), env.get("PYTHONPATH", "")) if p)
     return env

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
-import re
+import os
 import shlex
 import socket
 from abc import ABC, abstractmethod
@@ -22,7 +21,7 @@ from edgekit.jobs import Completed, Fidelity, Place
 from edgekit.launchers import Launcher, Native
 from edgekit.machine import Machine
 from edgekit.probe import Probe, machine_of
-from edgekit.transports.base import TAIL, pools
+from edgekit.transports.base import TAIL, check_options, pools
 from edgekit.transports.device import Device
 from edgekit.transports.failures import ended_badly, worker_failed
 from edgekit.transports.shell import Shell
@@ -72,11 +71,7 @@ class Remote(ABC):
     def __post_init__(self) -> None:
         if self.root and not self.root.startswith(("/", "~/")):
             raise UsageError(f"root {self.root!r} is not a folder of the device", hint="begin it with / or ~/")
-        if any(core < 0 for core in self.cores):
-            raise UsageError(f"cores {self.cores}: a core's number is 0 or more")
-        for name in self.environment:
-            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-                raise UsageError(f"environment: {name!r} is not a variable's name")
+        check_options(self.cores, self.environment)
 
     @property
     @abstractmethod
@@ -165,7 +160,8 @@ class Remote(ABC):
         """The line that runs the work under `supervise.sh`."""
         variables = {**pools(work.threads), **self.environment}
         mask = f"{sum(1 << core for core in set(self.cores)):x}"
-        holder = f"{getpass.getuser()}@{socket.gethostname()}"
+        user = os.environ.get("USER") or os.getuid()  # the user of a container may have no name
+        holder = f"{user}@{socket.gethostname()}"
         limits = [str(max(1, math.ceil(limit))) for limit in (self.lock_wait, work.timeout)]
         return shlex.join(
             [

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgekit.errors import DeviceError, UsageError
+from edgekit.transports.base import last_line
 from edgekit.transports.remote import Remote
 
 __all__ = ["Ssh"]
@@ -34,14 +35,14 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Ssh(Remote):
-    """A host by name or address, or an alias of ~/.ssh/config. `key`: the private key's file; `known_hosts`: the file
-    with the host's key. Without them, the user's own. The host is always checked. Raises UsageError for an impossible
-    host or user."""
+    """A host by name or address, or an alias of ~/.ssh/config. `port`: 0 leaves it to ssh and that file; `key`: the
+    private key's file; `known_hosts`: the file with the host's key. Without them, the user's own. The host is always
+    checked. Raises UsageError for an impossible host or user."""
 
     ROOT: ClassVar[str] = "~/.cache/edgekit"
 
     host: str
-    port: int = 22
+    port: int = 0
     user: str = ""
     key: Path | None = None
     known_hosts: Path | None = None
@@ -56,7 +57,7 @@ class Ssh(Remote):
 
     @property
     def device_name(self) -> str:
-        user, port = f"{self.user}@" if self.user else "", f":{self.port}" if self.port != 22 else ""
+        user, port = f"{self.user}@" if self.user else "", f":{self.port}" if self.port else ""
         return f"ssh {user}{self.host}{port}"
 
     def open_shell(self) -> SshShell:
@@ -88,8 +89,9 @@ class SshShell:
 
     def failure(self, stderr: str) -> DeviceError:
         """See `Shell.failure`."""
-        target, port, why = self.target, self.target.port, _last(stderr)
-        at = f"[{target.host}]:{port}" if port != 22 else target.host
+        target, why = self.target, last_line(stderr)
+        port = f"-p {target.port} " if target.port else ""
+        at = target.host if target.port in (0, 22) else f"[{target.host}]:{target.port}"
         known = str(target.known_hosts or "~/.ssh/known_hosts")
         login = f"{target.user}@{target.host}" if target.user else target.host
         if "IDENTIFICATION HAS CHANGED" in stderr:
@@ -98,21 +100,21 @@ class SshShell:
                 f"{self.name}: its host key changed, which may mean that someone is in between", hint=hint
             )
         if "Host key verification failed" in stderr:
-            hint = f"ssh-keyscan -p {port} {target.host} >> {known}, after comparing the key with the one on the device"
+            hint = f"ssh-keyscan {port}{target.host} >> {known}, after comparing the key with the one on the device"
             return DeviceError(f"{self.name}: its host key is not known here", hint=hint)
         if "UNPROTECTED PRIVATE KEY" in stderr or "no such identity" in stderr:
             hint = f"check that it is there; others must not read it: chmod 600 {target.key or '~/.ssh/id_*'}"
             return DeviceError(f"{self.name}: the private key cannot be used", hint=hint)
         if "Permission denied" in stderr:
             key = f"-i {target.key} " if target.key else ""
-            hint = f"ssh-copy-id {key}-p {port} {login}"
+            hint = f"ssh-copy-id {key}{port}{login}"
             return DeviceError(f"{self.name}: does not take the key ({why})", hint=hint)
         if UNREACHABLE.search(stderr):
-            hint = f"is it on, and the address right? ssh -v -p {port} {login}"
+            hint = f"is it on, and the address right? ssh -v {port}{login}"
             return DeviceError(f"{self.name}: unreachable ({why})", hint=hint)
         return DeviceError(
             f"{self.name}: the connection broke ({why or 'ssh ended without a word'})",
-            hint=f"what ran there is killed by the device itself; try ssh -p {port} {login}",
+            hint=f"what ran there is killed by the device itself; try ssh {port}{login}",
         )
 
 
@@ -122,7 +124,7 @@ UNREACHABLE = re.compile(
 
 
 def _options(target: Ssh) -> list[str]:
-    found = ["-p", str(target.port)]
+    found = ["-p", str(target.port)] if target.port else []
     for name, value in OPTIONS.items():
         found += _option(name, value)
     if target.user:
@@ -143,7 +145,3 @@ def _hang_up(goodbye: list[str], folder: tempfile.TemporaryDirectory[str]) -> No
     if (Path(folder.name) / "m").exists():
         subprocess.run(goodbye, stdin=subprocess.DEVNULL, capture_output=True, timeout=CONNECT_SECONDS, check=False)
     folder.cleanup()
-
-
-def _last(stderr: str) -> str:
-    return next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")

@@ -153,8 +153,8 @@ def test_a_python_that_is_missing_is_told(host: Any, root: Path, job: Make) -> N
 
 def test_a_hung_job_is_killed_there(device: Remote, job: Make, tmp_path: Path, root: Path) -> None:
     note = tmp_path / "pids"
-    with pytest.raises(DeviceError, match=r"still running on .* after 2 s"):
-        device.run(job(SLEEPER.format(note=str(note)), timeout=2.0))
+    with pytest.raises(DeviceError, match=r"still running on .* after 10 s"):
+        device.run(job(SLEEPER.format(note=str(note)), timeout=10.0))
     assert len(pids(note)) == 2
     wait_for(lambda: all(map(gone, pids(note))), "its end")
     assert left(root) == []
@@ -210,14 +210,19 @@ def test_two_take_turns(host: Any, root: Path, job: Make, tmp_path: Path) -> Non
 
 
 def test_a_device_in_use_is_told_and_by_whom(host: Any, root: Path, job: Make, tmp_path: Path) -> None:
-    note = tmp_path / "pids"
+    note, end = tmp_path / "pids", tmp_path / "end"
     first, second = host.connect(root=str(root)), host.connect(root=str(root), lock_wait=1.0)
-    held = job(f"open({str(note)!r}, 'w').write('1\\n'); time.sleep(4); json.dump({{}}, open(result, 'w'))")
+    held = job(
+        f"open({str(note)!r}, 'w').write('1\\n')\n"
+        f"while not os.path.exists({str(end)!r}): time.sleep(0.05)\n"
+        "json.dump({}, open(result, 'w'))"
+    )
     thread = threading.Thread(target=first.run, args=(held,))
     thread.start()
     wait_for(lambda: bool(pids(note)), "its start")
     with pytest.raises(DeviceError, match=r"was in use for 1 s by \S+@\S+ since"):
         second.run(job("json.dump({}, open(result, 'w'))"))
+    end.touch()
     thread.join()
     assert left(root) == []
 

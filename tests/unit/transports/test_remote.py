@@ -141,7 +141,7 @@ def test_it_says_how_the_work_ended(shell: list[str], tmp_path: Path, work: str,
 
 def test_it_kills_what_takes_too_long_with_its_children(shell: list[str], tmp_path: Path) -> None:
     note = tmp_path / "pids"
-    made = supervise(shell, tmp_path, "sh", "-c", f"sleep 300 & echo $$ $! >{note}; wait", limit=1)
+    made = supervise(shell, tmp_path, "sh", "-c", f"sleep 300 & echo $$ $! >{note}; wait", limit=10)
     started = children(note)
     assert made.answer().split()[:2] in (["done", "124"], ["done", "143"])
     assert made.hang_up() == 0
@@ -259,6 +259,14 @@ def test_a_root_and_a_python_below_home(tmp_path: Path, monkeypatch: pytest.Monk
     here = Here(root="~/a b/c", python="~/my python")
     assert here.probe().arch == os.uname().machine
     assert here.device.root == f"{tmp_path}/a b/c"
+
+
+def test_a_holder_without_a_name_has_a_number(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user may be in no list of users."""
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    here.probe()
+    assert Path(here.device.root, "lock.holder").read_text().startswith(f"{os.getuid()}@")
 
 
 def test_no_answer_in_time_is_told(here: Here) -> None:

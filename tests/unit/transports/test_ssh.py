@@ -30,23 +30,31 @@ def test_the_line_is_one_argument_and_nobody_is_asked() -> None:
     assert command[command.index("-l") + 1] == "pi"
 
 
+def test_without_a_port_it_is_for_ssh_to_say() -> None:
+    """The command line would override the port that an alias has in ~/.ssh/config."""
+    target = Ssh("alias")
+    assert "-p" not in target.open_shell().command("true")
+    assert target.name == "ssh alias"
+    assert "-p 2222 " in Ssh("board", port=2222).open_shell().failure("").hint
+
+
 @pytest.mark.parametrize(
     ("stderr", "what", "hint"),
     [
         (
             "ssh: Could not resolve hostname board: Name or service not known\r\n",
             "unreachable",
-            "ssh -v -p 22 pi@board",
+            "ssh -v pi@board",
         ),
         ("ssh: connect to host board port 22: No route to host\r\n", "unreachable", "is it on"),
         ("ssh: connect to host board port 22: Connection timed out\r\n", "unreachable", "is it on"),
         ("Connection timed out during banner exchange\r\n", "unreachable", "is it on"),
-        ("pi@board: Permission denied (publickey).\r\n", "does not take the key", "ssh-copy-id -p 22 pi@board"),
+        ("pi@board: Permission denied (publickey).\r\n", "does not take the key", "ssh-copy-id pi@board"),
         (
             "No ED25519 host key is known for board and you have requested strict checking.\r\n"
             "Host key verification failed.\r\n",
             "its host key is not known here",
-            "ssh-keyscan -p 22 board >> ~/.ssh/known_hosts",
+            "ssh-keyscan board >> ~/.ssh/known_hosts",
         ),
         (
             "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\nHost key verification failed.\r\n",
