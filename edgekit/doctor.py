@@ -1,4 +1,4 @@
-"""What this machine can do: libraries, devices, instruction sets, room."""
+"""What this machine can do: libraries, devices, targets, instruction sets, room."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import shutil
 from importlib.metadata import PackageNotFoundError, version
 
 from edgekit.artifact import Frozen
+from edgekit.errors import Problem
 from edgekit.machine import describe
+from edgekit.runtimes import CUDA
 from edgekit.store import default_root
+from edgekit.targets import BUILT_IN, Entry, missing
 
 __all__ = ["Check", "examine"]
 
@@ -35,7 +38,8 @@ class Check(Frozen):
 
 def examine() -> list[Check]:
     """All checks; nothing raises."""
-    return [*(_library(name) for name in LIBRARIES), _cuda(), _int8(), _room()]
+    targets = (_target(name, entry) for name, entry in BUILT_IN.items())
+    return [*(_library(name) for name in LIBRARIES), _cuda(), *_provider(), *targets, _int8(), _room()]
 
 
 def _library(name: str) -> Check:
@@ -54,6 +58,27 @@ def _cuda() -> Check:
     ok = torch.cuda.is_available()
     found = torch.cuda.get_device_name(0) if ok else "no CUDA device: training runs on the CPU"
     return Check(name="CUDA", ok=ok, found=found, remedy="a machine with an NVIDIA GPU")
+
+
+def _provider() -> list[Check]:
+    """Whether ONNX Runtime can use the GPU, where there is the driver of one."""
+    name = "CUDA provider (ONNX runtime on the GPU)"
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        from onnxruntime import get_available_providers
+    except ImportError:
+        return [Check(name=name, ok=False, found="", remedy=CUDA["onnx"].install)]
+    found = get_available_providers()
+    ok = "CUDAExecutionProvider" in found
+    return [Check(name=name, ok=ok, found=", ".join(found), remedy=CUDA["onnx"].install)]
+
+
+def _target(name: str, entry: Entry) -> Check:
+    problems = missing(entry)
+    found = "; ".join(str(Problem(problem.where, problem.what)) for problem in problems) or "ready"
+    remedy = "; ".join(dict.fromkeys(problem.hint for problem in problems))
+    return Check(name=f"target {name}", ok=not problems, found=found, remedy=remedy)
 
 
 def _int8() -> Check:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -22,10 +23,10 @@ from edgekit.launchers import Launcher
 from edgekit.progress import Progress
 from edgekit.provision.cache import cache_root
 from edgekit.runtimes import ARM64, CUDA, RUNTIMES, WEB, Runtimes
-from edgekit.transports import Local, Transport
+from edgekit.transports import LOCAL, Local, Transport
 from edgekit.yaml_files import count, load_mapping, nearest, problem_of
 
-__all__ = ["BUILT_IN", "Target", "TargetFile", "find_target", "load_targets", "missing", "set_up"]
+__all__ = ["BUILT_IN", "AdbEntry", "Entry", "Target", "TargetFile", "find_target", "load_targets", "missing", "set_up"]
 
 FILE = "targets.yaml"
 Core = Literal["cortex-a53", "cortex-a72", "cortex-a76"]
@@ -54,8 +55,21 @@ class _Entry(Frozen):
 class _Machine(_Entry):
     """What is said of a machine that runs Python."""
 
-    cores: tuple[int, ...] = Field((), description="numbers of the cores it may run on")
+    launcher: Literal["native", "bundle"] | Core = Field(
+        "native", description="its own Python, one that is pushed (arm64), or the core to emulate"
+    )
+    cores: tuple[Annotated[int, Field(ge=0)], ...] = Field((), description="numbers of the cores it may run on")
     provider: Literal["cpu", "cuda"] = Field("cpu", description="what runtimes compute on")
+    environment: dict[str, str] = Field(default_factory=dict, description="variables of the work")
+
+    def _target(self, name: str, transport: Transport) -> Target:
+        """The target behind `transport`. Raises UsageError where the launcher cannot compute on the provider."""
+        if self.launcher == "native":
+            return Target(name, self.about, transport, CUDA if self.provider == "cuda" else RUNTIMES, self.threads)
+        if self.provider == "cuda":
+            hint = "leave out the provider, or take launcher: native"
+            raise UsageError(f"launcher {self.launcher} brings a Python that has no CUDA", hint=hint)
+        return Target(name, self.about, transport, ARM64, self.threads, "arm64")
 
 
 class LocalEntry(_Machine):
@@ -65,50 +79,39 @@ class LocalEntry(_Machine):
     launcher: Literal["native"] | Core = Field("native", description="native, or the core to emulate")
 
     def target(self, name: str) -> Target:
-        if self.launcher == "native":
-            return Target(name, self.about, Local(cores=self.cores), _runtimes(self.provider), self.threads)
-        transport = Local(_launcher(self.launcher), self.cores)
-        return Target(name, self.about, transport, ARM64, self.threads, "arm64")
+        launcher = _launcher(self.launcher) or LOCAL.launcher
+        return self._target(name, Local(launcher, self.cores, self.environment))
 
 
 class _Device(_Machine):
     """What is said of another machine."""
 
     root: str = Field("", description="folder there for what is pushed")
-    launcher: Literal["native", "bundle"] = Field("native", description="its own Python, or one that is pushed (arm64)")
-    environment: dict[str, str] = Field(default_factory=dict, description="variables of the work")
+    python: str = Field("python3", description="the interpreter there, for launcher native")
     lock_wait: float = Field(600.0, gt=0, description="seconds to wait for others on the device")
+
+    def _options(self) -> dict[str, Any]:
+        """The arguments of `Remote`."""
+        names = ("root", "python", "cores", "environment", "lock_wait")
+        return {name: getattr(self, name) for name in names} | {"launcher": _launcher(self.launcher)}
 
 
 class SshEntry(_Device):
-    """A machine behind ssh."""
+    """A machine behind ssh. A core is emulated by the qemu-aarch64 that is there."""
 
     transport: Literal["ssh"]
     host: str = Field(description="name, address, or alias of ~/.ssh/config")
-    port: int = Field(22, ge=1, le=65535)
+    port: int = Field(0, ge=0, le=65535, description="0: as ssh's own configuration says")
     user: str = ""
     key: Path | None = Field(None, description="private key's file")
     known_hosts: Path | None = Field(None, description="file with the host's key")
-    python: str = Field("python3", description="the interpreter there")
 
     def target(self, name: str) -> Target:
         from edgekit.transports.ssh import Ssh
 
-        transport = Ssh(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            key=self.key.expanduser() if self.key else None,
-            known_hosts=self.known_hosts.expanduser() if self.known_hosts else None,
-            root=self.root,
-            python=self.python,
-            launcher=_launcher("bundle") if self.launcher == "bundle" else None,
-            cores=self.cores,
-            environment=self.environment,
-            lock_wait=self.lock_wait,
-        )
-        runtimes = _runtimes(self.provider, self.launcher)
-        return Target(name, self.about, transport, runtimes, self.threads, _bundled(self.launcher))
+        key = self.key.expanduser() if self.key else None
+        known_hosts = self.known_hosts.expanduser() if self.known_hosts else None
+        return self._target(name, Ssh(self.host, self.port, self.user, key, known_hosts, **self._options()))
 
 
 class AdbEntry(_Device):
@@ -117,22 +120,11 @@ class AdbEntry(_Device):
     transport: Literal["adb"]
     serial: str = Field("", description="as `adb devices` shows it; empty: the only device")
     launcher: Literal["native", "bundle"] = Field("bundle", description="its own Python, or one that is pushed (arm64)")
-    python: str = Field("python3", description="the interpreter there, without a bundle")
 
     def target(self, name: str) -> Target:
         from edgekit.transports.adb import Adb
 
-        transport = Adb(
-            serial=self.serial,
-            root=self.root,
-            python=self.python,
-            launcher=_launcher("bundle") if self.launcher == "bundle" else None,
-            cores=self.cores,
-            environment=self.environment,
-            lock_wait=self.lock_wait,
-        )
-        runtimes = _runtimes(self.provider, self.launcher)
-        return Target(name, self.about, transport, runtimes, self.threads, _bundled(self.launcher))
+        return self._target(name, Adb(self.serial, **self._options()))
 
 
 class BrowserEntry(_Entry):
@@ -208,8 +200,11 @@ def load_targets(path: Path | None = None) -> dict[str, Entry]:
     for name, entry in entries.items():
         try:
             found[str(name)] = ENTRY.validate_python(entry)
+            found[str(name)].target(str(name))
         except ValidationError as error:
             problems += [_problem(str(name), entry, item) for item in error.errors()]
+        except UsageError as error:
+            problems.append(Problem(f"targets.{name}", error.what, error.hint))
     if problems:
         raise RecipeError(f"{file}: {count(problems)}", problems=tuple(problems))
     return {**BUILT_IN, **found}
@@ -222,18 +217,14 @@ def missing(entry: Entry) -> tuple[Problem, ...]:
     found: list[Problem] = []
     if entry.transport in PROGRAMS and shutil.which(entry.transport) is None:
         found.append(Problem("", f"{entry.transport} is not installed", PROGRAMS[entry.transport]))
-    if (
-        getattr(entry, "provider", "cpu") == "cuda"
-        and entry.transport == "local"
-        and shutil.which("nvidia-smi") is None
-    ):
-        found.append(
-            Problem("", "no NVIDIA driver", "a machine with an NVIDIA GPU; pip install 'edgekit[cuda]' for ONNX")
-        )
+    if isinstance(entry, LocalEntry) and entry.provider == "cuda":
+        found += _missing_for_cuda()
     if entry.transport in ("browser", "node"):
         found += web.missing(cache_root(), browser=isinstance(entry, BrowserEntry) and entry.chromium is None)
-    if getattr(entry, "launcher", "native") != "native":
+    if isinstance(entry, _Machine) and entry.launcher != "native":
         found += arm64.missing(cache_root())
+        if entry.launcher != "bundle":
+            found += arm64.uncounted(cache_root())
     return tuple(found)
 
 
@@ -253,6 +244,15 @@ def find_target(name: str, path: Path | None = None) -> Target:
     return known[name].target(name)
 
 
+def _missing_for_cuda() -> list[Problem]:
+    found = []
+    if shutil.which("nvidia-smi") is None:
+        found.append(Problem("", "no NVIDIA driver", "a machine with an NVIDIA GPU"))
+    if "onnxruntime-gpu" not in {distribution.name for distribution in metadata.distributions()}:
+        found.append(Problem("", "onnxruntime-gpu is not installed", CUDA["onnx"].install))
+    return found
+
+
 def _problem(name: str, entry: object, error: object) -> Problem:
     kind = KINDS.get(str(entry.get("transport"))) if isinstance(entry, dict) else None
     if kind is None:
@@ -263,17 +263,10 @@ def _problem(name: str, entry: object, error: object) -> Problem:
     return problem_of(kind, found, f"targets.{name}")
 
 
-def _runtimes(provider: str, launcher: str = "native") -> Runtimes:
-    if launcher != "native":
-        return ARM64
-    return CUDA if provider == "cuda" else RUNTIMES
-
-
-def _bundled(launcher: str) -> str:
-    return "arm64" if launcher == "bundle" else ""
-
-
-def _launcher(name: Literal["bundle"] | Core) -> Launcher:
+def _launcher(name: Literal["native", "bundle"] | Core) -> Launcher | None:
+    """None for the interpreter as it is there."""
+    if name == "native":
+        return None
     if name == "bundle":
         from edgekit.launchers.bundle import Bundle
 

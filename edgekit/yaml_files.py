@@ -22,8 +22,10 @@ class _Loader(yaml.SafeLoader):
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[str] = set()
     for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise RecipeError(f"line {line}: a key is a word, not a list or a mapping")
         if key.value in seen:
-            line = key.start_mark.line + 1
             raise RecipeError(f"line {line}: the key {key.value!r} is written twice")
         seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
@@ -38,6 +40,8 @@ def load_mapping(path: Path, kind: str) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the {kind} {path}: {error}") from None
+    except RecipeError as error:
+        raise RecipeError(f"{path}, {error.what}") from None
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

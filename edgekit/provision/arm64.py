@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -32,7 +33,7 @@ from edgekit.provision.debian import install_python
 from edgekit.provision.start import QEMU, emulated, run_code
 from edgekit.provision.wheels import install_wheels
 
-__all__ = ["Arm64", "find", "missing", "ready", "setup"]
+__all__ = ["Arm64", "find", "missing", "ready", "setup", "uncounted"]
 
 LAYOUT = 1  # to raise when what is installed changes
 WHEELS = ("onnxruntime", "tokenizers", "numpy")
@@ -95,6 +96,15 @@ def missing(cache: Path) -> tuple[Problem, ...]:
     return (*_tools(), Problem("arm64 bundle", "not prepared", "edgekit targets setup arm64"))
 
 
+def uncounted(cache: Path) -> tuple[Problem, ...]:
+    """What keeps instructions from being counted, once all else is there."""
+    if not ready(cache) or find(cache).counts:
+        return ()
+    version = re.search(r"version (\S+)", _version(shutil.which(QEMU) or ""))
+    what = f"instructions cannot be counted with this qemu ({version[1] if version else 'of no known version'})"
+    return (Problem("", what, "use qemu-user 7 or 8, built with plugins"),)
+
+
 def ready(cache: Path) -> bool:
     """Whether jobs can run under qemu."""
     return not missing(cache)
@@ -151,7 +161,7 @@ def _install(folder: Path, progress: Progress) -> None:
         if done.returncode:
             raise DeviceError(f"the arm64 bundle does not run under qemu: {done.stderr.strip()[-300:]}")
         if why := build(root / "counter", work, command):
-            progress.say(f"instructions cannot be counted: {why} (a qemu before 9 that was built with plugins can)")
+            progress.say(f"instructions cannot be counted: {why} (qemu-user 7 or 8, built with plugins, can)")
         known = {
             "python": python,
             "folders": {path.name: digest_json({**digest_files(path)}) for path in sorted(root.iterdir())},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from click.testing import CliRunner
 
 from edgekit.cli.main import cli
 from edgekit.errors import RecipeError, UsageError
+from edgekit.provision import arm64
+from edgekit.provision.cache import cache_root
 from edgekit.runtimes import CUDA, RUNTIMES, WEB
-from edgekit.targets import BUILT_IN, find_target, load_targets, missing
-from edgekit.transports import LOCAL
+from edgekit.targets import BUILT_IN, AdbEntry, find_target, load_targets, missing
+from edgekit.transports import LOCAL, Local
 from edgekit.transports.adb import Adb
 from edgekit.transports.browser import Browser
 from edgekit.transports.ssh import Ssh
@@ -20,7 +24,8 @@ GOOD = """
 targets:
   pi: {transport: ssh, host: pi.local, user: pi, python: ~/venv/bin/python, cores: [2, 3], threads: 2, about: a board}
   phone: {transport: adb, serial: R58M12}
-  old: {transport: local, launcher: cortex-a53}
+  old: {transport: local, launcher: cortex-a53, environment: {A: b}}
+  far: {transport: ssh, host: big, launcher: cortex-a72}
   gpu: {transport: ssh, host: gpu, provider: cuda, key: ~/.ssh/id}
 """
 
@@ -42,14 +47,19 @@ def test_this_machine_is_the_built_in_one() -> None:
 
 def test_a_file_adds_to_them(tmp_path: Path) -> None:
     (tmp_path / "targets.yaml").write_text(GOOD)  # found without being named
-    assert set(load_targets()) == {*BUILT_IN, "pi", "phone", "old", "gpu"}
+    assert set(load_targets()) == {*BUILT_IN, "pi", "phone", "old", "far", "gpu"}
     pi, phone, gpu = find_target("pi"), find_target("phone"), find_target("gpu")
     assert isinstance(pi.transport, Ssh)
     assert (pi.transport.host, pi.transport.user, pi.transport.cores, pi.threads) == ("pi.local", "pi", (2, 3), 2)
     assert isinstance(phone.transport, Adb)
     assert phone.transport.launcher is not None  # a phone has no Python: it is brought along
     assert phone.setup == "arm64"
+    old, far = find_target("old"), find_target("far")
+    assert isinstance(old.transport, Local)
+    assert old.transport.environment == {"A": "b"}
+    assert (far.transport.fidelity, far.transport.name, far.setup) == ("emulated", "ssh big, cortex-a72", "arm64")
     assert isinstance(gpu.transport, Ssh)
+    assert gpu.transport.port == 0  # for ssh to say
     assert gpu.transport.key == Path("~/.ssh/id").expanduser()
     assert gpu.runtimes == CUDA
 
@@ -80,7 +90,26 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         assert words in told
 
 
-@pytest.mark.parametrize("text", ["[]", "targets: []", "targts: {}", "targets: {}\nmore: 1", "a: ["])
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("{transport: local, cores: [-1]}", r"targets\.x\.cores\[0\]: input should be greater than or equal to 0"),
+        ("{transport: ssh, host: -x}", r"targets\.x: host '-x' would be read as an option"),
+        ("{transport: ssh, host: x, root: here}", r"targets\.x: root 'here' is not a folder"),
+        ("{transport: local, environment: {a-b: c}}", r"targets\.x: environment: 'a-b' is not"),
+        ("{transport: local, provider: cuda, launcher: cortex-a53}", r"targets\.x: .*cortex-a53 .*no CUDA"),
+        ("{transport: adb, provider: cuda}", r"targets\.x: .*bundle .*no CUDA"),
+    ],
+)
+def test_an_entry_that_cannot_work_is_told(tmp_path: Path, entry: str, told: str) -> None:
+    (tmp_path / "targets.yaml").write_text(f"targets:\n  x: {entry}\n")
+    with pytest.raises(RecipeError, match=told):
+        load_targets()
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "targets: []", "targts: {}", "targets: {}\nmore: 1", "a: [", "? [a]\n: 1", "a: 1\na: 2"]
+)
 def test_a_file_that_is_something_else(tmp_path: Path, text: str) -> None:
     (tmp_path / "targets.yaml").write_text(text)
     with pytest.raises(RecipeError, match=r"targets\.yaml"):
@@ -102,6 +131,36 @@ def test_what_is_missing_is_told_with_the_command(monkeypatch: pytest.MonkeyPatc
     for name in ("phone", "cortex-a76", "browser", "cuda"):
         assert missing(entries[name])
         assert all(problem.hint for problem in missing(entries[name]))
+
+
+def program(folder: Path, name: str, says: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\necho '{says}'\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [(("bundle",), ["instructions cannot be counted with this qemu (9.2.1)"]), (("bundle", "counter"), [])],
+)
+def test_a_qemu_that_cannot_count_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folders: tuple[str, ...], told: list[str]
+) -> None:
+    program(tmp_path, "qemu-aarch64", "qemu-aarch64 version 9.2.1 (Debian)")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    prepared = arm64._folder(cache_root()) / "digests.json"
+    prepared.parent.mkdir(parents=True)
+    prepared.write_text(json.dumps({"python": "3.11", "folders": dict.fromkeys(folders, "digest")}))
+    assert [problem.what for problem in missing(BUILT_IN["cortex-a53"])] == told
+    assert "counted" not in str(missing(AdbEntry(transport="adb")))  # a bundle is timed
+
+
+def test_a_gpu_needs_its_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if any(distribution.name == "onnxruntime-gpu" for distribution in metadata.distributions()):
+        pytest.skip("onnxruntime-gpu is installed here")
+    program(tmp_path, "nvidia-smi", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [problem.what for problem in missing(BUILT_IN["cuda"])] == ["onnxruntime-gpu is not installed"]
 
 
 def test_the_command_lists_them(tmp_path: Path) -> None:
