@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -49,11 +50,17 @@ def test_warm_up_is_bounded_by_its_second(harness: ModuleType, monkeypatch: pyte
     assert harness.warm_up(ran.append, [0], 6) == 1
 
 
+def runs(process: psutil.Process, script: str) -> bool:
+    with suppress(psutil.NoSuchProcess):  # a zombie is none either
+        return any(script in part for part in process.cmdline())
+    return False
+
+
 def workers(process: subprocess.Popen[bytes], script: str) -> list[psutil.Process]:
     """The process's descendants that run `script`, waited for; empty where it ends without any."""
     while process.poll() is None:
         children = psutil.Process(process.pid).children(recursive=True)
-        found = [child for child in children if any(script in part for part in child.cmdline())]
+        found = [child for child in children if runs(child, script)]
         if found:
             return found
         time.sleep(0.1)
