@@ -98,6 +98,8 @@ def make_report(
     )
     if bench.interrupted:
         notes = (*notes, f"measuring was stopped: {_whole(bench)}")
+    if bench.conditions.fidelity == "emulated" and bench.measurements[baseline].instructions is None:
+        notes = (*notes, "no instructions were counted: see edgekit targets")
     names = exports if exports is not None else [name for name in subjects if name != baseline]
     base = answers[baseline]
     report = Report(

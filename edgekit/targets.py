@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from edgekit.artifact import Frozen
+from edgekit.artifact import Frozen, library_versions
 from edgekit.errors import Problem, RecipeError, UsageError
 from edgekit.launchers import Launcher
 from edgekit.progress import Progress
@@ -248,7 +247,7 @@ def _missing_for_cuda() -> list[Problem]:
     found = []
     if shutil.which("nvidia-smi") is None:
         found.append(Problem("", "no NVIDIA driver", "a machine with an NVIDIA GPU"))
-    if "onnxruntime-gpu" not in {distribution.name for distribution in metadata.distributions()}:
+    if library_versions(("onnxruntime-gpu",))["onnxruntime-gpu"] == "absent":
         found.append(Problem("", "onnxruntime-gpu is not installed", CUDA["onnx"].install))
     return found
 

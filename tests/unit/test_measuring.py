@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,13 @@ def test_the_report_is_of_the_targets_machine_and_files(tmp_path: Path) -> None:
     assert report.conditions.threads == 1  # the board's only core
     assert report.baseline is not None
     assert report.baseline.artifact == report.deployables[0].artifact == Artifact.open(tmp_path / "base").content
+
+
+@pytest.mark.parametrize(("counted", "notes"), [((), 1), ((100, 200), 0)])
+def test_a_core_without_counts_is_noted(tmp_path: Path, counted: tuple[int, ...], notes: int) -> None:
+    fake = replace(board(), fidelity="emulated", instructions=counted)
+    report, _ = reported(tmp_path, fake)
+    assert [note.startswith("no instructions were counted") for note in report.notes] == [True] * notes
 
 
 def test_too_few_examples_for_a_margin_are_told_first(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from edgekit.artifact import library_versions
 from edgekit.cli.main import cli
 from edgekit.errors import RecipeError, UsageError
 from edgekit.provision import arm64
@@ -156,7 +156,7 @@ def test_a_qemu_that_cannot_count_is_told(
 
 
 def test_a_gpu_needs_its_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    if any(distribution.name == "onnxruntime-gpu" for distribution in metadata.distributions()):
+    if library_versions(("onnxruntime-gpu",))["onnxruntime-gpu"] != "absent":
         pytest.skip("onnxruntime-gpu is installed here")
     program(tmp_path, "nvidia-smi", "")
     monkeypatch.setenv("PATH", str(tmp_path))
