@@ -29,8 +29,8 @@ from edgekit.cli.console import Live
 MARGIN = 1.02
 BUDGET = 60.0  # seconds of a gate's run
 RUNS = 1000
-POOL = 120  # rounds of each
-TIMES = 15  # ratios by each way to measure
+POOL = 80  # rounds of each
+TIMES = 10  # ratios by each way to measure
 
 
 def main() -> None:

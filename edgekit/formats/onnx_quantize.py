@@ -59,7 +59,8 @@ def quantize_onnx(
 ) -> list[str]:
     """Write the quantized file; returns the names of the nodes that were quantized.
 
-    `reduce_range`: int8 weights use 7 of their 8 bits (see docs/design/int8-range.md). `exclude`: nodes whose name or weight's name contains one of these texts stay in float.
+    `reduce_range`: int8 weights use 7 of their 8 bits (see docs/design/int8-range.md).
+    `exclude`: nodes whose name or weight's name contains one of these texts stay in float.
     `feeds`: calibration inputs for int8-static, each (batch, length).
     Source: onnxruntime.quantization (dynamic: weights symmetric int8, activations uint8 per tensor at run time).
     """
