@@ -45,7 +45,7 @@ class Workload(Frozen):
     )
     seconds: float = Field(1.5, gt=0, le=3600, description="seconds that the files of a round take turns")
     budget: float = Field(
-        60.0, ge=0, description="seconds in which more rounds may follow until every rule about latency or speed-up is decided"
+        60.0, ge=0, description="seconds for more rounds, until every rule on latency or speed-up is decided"
     )
     warmup: int = Field(16, ge=0, le=100_000, description="fewest inferences before timing; it goes on until steady")
     at_once: int = Field(8, ge=3, le=64, description="files in memory at a time, the baseline twice among them")
