@@ -42,7 +42,7 @@ def load_mapping(path: Path, kind: str) -> dict[str, Any]:
         raise RecipeError(f"cannot read the {kind} {path}: {error}") from None
     except RecipeError as error:
         raise RecipeError(f"{path}, {error.what}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that cannot be
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path}: a {kind} is a mapping of keys")

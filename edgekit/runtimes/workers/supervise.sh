@@ -14,7 +14,7 @@ stop() { # the last started is the work, or who waits for the lock; it may not h
     trap '' HUP INT TERM
     kill -KILL "-$!" 2>/dev/null
     kill -KILL "$!" 2>/dev/null
-    kill "$watch" 2>/dev/null
+    kill -KILL "$watch" 2>/dev/null
     rm -rf "$job"
     exit 143
 }
@@ -27,7 +27,7 @@ watch=$!
 
 timeout "$wait" flock 9 9>&9 & # mksh keeps its files to itself unless told
 if ! wait "$!"; then
-    kill "$watch"
+    kill -KILL "$watch"
     echo "busy $(cat "$lock.holder" 2>/dev/null)"
     exit 0
 fi
@@ -39,6 +39,6 @@ wait "$!" 2>/dev/null
 code=$?
 read -r end _ </proc/uptime
 kill -KILL "-$!" 2>/dev/null
-kill "$watch"
+kill -KILL "$watch" # TERM may come before it has let go of the traps above, and be lost
 tail -c 4000 stderr.txt >&2
 echo "done $code $begin $end"
