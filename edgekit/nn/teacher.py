@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from edgekit.nn.evaluate import logits_of
 from edgekit.nn.load import backbone, encoder_layers
 from edgekit.nn.losses import hidden_loss, relation_head_count, relation_loss
 from edgekit.progress import Progress
-from edgekit.tasks.text_classification import Encoded, encode
+from edgekit.tasks.text_classification import Encoded, batches, encode
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Insides", "make_projections", "teacher_logits"]
 
 FILE = "logits.safetensors"
+BATCH = 64  # rows at a time
+REMEMBERED_BYTES = 1 << 30
 
 
 class Source(Frozen):
@@ -82,6 +84,28 @@ class Insides:
     relation_layers: tuple[int, int] | None
     relation_heads: int  # 0: chosen to fit
     projections: torch.nn.ModuleDict
+    remembered: tuple[dict[str, torch.Tensor], ...] = ()  # by row: the teacher's states (length, width), float16
+
+    def remember(self, progress: Progress) -> Insides:
+        """The same with the teacher's states of every row in memory, where they fit into REMEMBERED_BYTES: computed
+        once instead of in every epoch. In batches that do not depend on the training's, so that a resumed one sees the
+        same numbers."""
+        import torch
+
+        modules = self._modules(self.teacher, 1)
+        tokens = sum(len(ids) for ids in self.teacher_rows.ids)
+        if 2 * tokens * hidden_width(self.teacher) * len(modules) > REMEMBERED_BYTES:
+            return self
+        found: list[dict[str, torch.Tensor]] = [{} for _ in range(len(self.teacher_rows))]
+        with torch.no_grad(), capture(modules) as told:
+            for rows in progress.track(list(batches(self.teacher_rows, BATCH)), "the teacher's insides"):
+                batch = self.teacher_rows.batch(rows)
+                self.teacher(**{name: tensor.to(self.teacher.device) for name, tensor in batch.items()})
+                for name, states in told.items():
+                    half = states.to("cpu", torch.float16)
+                    for place, row in enumerate(rows):
+                        found[row][name] = half[place, : len(self.teacher_rows.ids[row])].clone()
+        return replace(self, remembered=tuple(found))
 
     def watched(self) -> dict[str, torch.nn.Module]:
         """The student's modules to capture in its forward pass."""
@@ -100,12 +124,24 @@ class Insides:
             return nothing, nothing
         device = nothing.device
         batch = {n: t.to(device) for n, t in self.teacher_rows.batch([rows[p] for p in places]).items()}
-        with torch.no_grad(), capture(self._modules(self.teacher, 1)) as told:
-            self.teacher(**batch)
+        told = self._told([rows[p] for p in places], batch)
         mask = batch["attention_mask"]
         mine = {name: states[places][:, : mask.shape[1]] for name, states in seen.items()}
         with torch.autocast(device.type, enabled=False):
             return self._hidden(mine, told, mask, nothing), self._relations(mine, told, mask, nothing)
+
+    def _told(self, rows: list[int], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The teacher's states of these rows, (rows, length, width) each."""
+        import torch
+
+        if self.remembered:
+            names = self.remembered[rows[0]].keys()
+            columns = {name: [self.remembered[row][name] for row in rows] for name in names}
+            padded = {n: torch.nn.utils.rnn.pad_sequence(c, batch_first=True) for n, c in columns.items()}
+            return {name: states.float().to(self.teacher.device) for name, states in padded.items()}
+        with torch.no_grad(), capture(self._modules(self.teacher, 1)) as told:
+            self.teacher(**batch)
+        return told
 
     def _hidden(
         self, mine: dict[str, torch.Tensor], told: dict[str, torch.Tensor], mask: torch.Tensor, nothing: torch.Tensor

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Distill", "distill"]
 
-VERSION = 2
+VERSION = 3
 STUDENT_RATE = 4e-4  # at 384 wide; one that lost little learns better at 1e-4
 
 
@@ -99,7 +99,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     # Seeded only here: whether the answers were on disk already must not change what is drawn for the student.
     with threads(context.threads), seeded(config.seed, context.device):
         student = load_classifier(source.path, task.labels, device=context.device)
-        insides = _insides(config, student, model, lesson, teacher, task) if model is not None else None
+        insides = _insides(config, context, student, model, lesson, teacher, task) if model is not None else None
         validation = context.split("validation")
         job = Job(
             student,
@@ -173,7 +173,13 @@ def _joined(parts: list[Table]) -> Table:
 
 
 def _insides(
-    config: Distill, student: PreTrainedModel, model: PreTrainedModel, lesson: Lesson, teacher: Artifact, task: Task
+    config: Distill,
+    context: Context,
+    student: PreTrainedModel,
+    model: PreTrainedModel,
+    lesson: Lesson,
+    teacher: Artifact,
+    task: Task,
 ) -> Insides:
     from edgekit.nn.load import encoder_layers
     from edgekit.nn.losses import layer_pairs
@@ -186,7 +192,8 @@ def _insides(
     layers = (ours - 1, (config.relation_layer or theirs) - 1) if config.relations else None
     projections = make_projections(student, model, pairs)
     rows = encode(teacher.path, lesson.table, task)
-    return Insides(student, model, lesson.encoded, rows, pairs, layers, config.relation_heads, projections)
+    insides = Insides(student, model, lesson.encoded, rows, pairs, layers, config.relation_heads, projections)
+    return insides.remember(context.progress)
 
 
 def _loss(

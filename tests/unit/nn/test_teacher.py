@@ -95,6 +95,31 @@ def test_a_model_agrees_with_itself_and_not_with_another(any_family: Path, tiny:
     assert relations.item() > 1e-5
 
 
+def test_remembered_states_teach_the_same(any_family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = insides(any_family, any_family, ((0, 1), (1, 0)))
+    kept = fresh.remember(Silent())
+    assert len(kept.remembered) == len(TABLE)
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("the teacher is asked again")
+
+    with capture(fresh.watched()) as seen, torch.no_grad():
+        for rows in ([2, 0], [1, 3]):
+            fresh.student(**fresh.student_rows.batch(rows))
+            wanted = fresh.losses(rows, dict(seen))
+            monkeypatch.setattr(kept.teacher, "forward", forbidden)
+            found = kept.losses(rows, dict(seen))
+            monkeypatch.undo()
+            assert found[0].item() == pytest.approx(wanted[0].item(), rel=1e-2)
+            assert found[1].item() == pytest.approx(wanted[1].item(), rel=1e-2)
+
+
+def test_states_that_do_not_fit_are_not_kept(tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.nn.teacher.REMEMBERED_BYTES", 100)
+    folder = tiny("bert")
+    assert insides(folder, folder, ((0, 1),)).remember(Silent()).remembered == ()
+
+
 def test_hooks_are_gone_afterwards(tiny: Callable[..., Path]) -> None:
     model = load_classifier(tiny("bert"))
     with capture({"head": model.classifier}) as seen:
