@@ -9,7 +9,7 @@ import numpy as np
 
 CUES = {"lost": "lost card", "rate": "rate cash", "top": "top up"}
 FILLER = ("please", "my", "is", "the", "where", "when", "not", "still", "money", "waiting")
-QUICK = "workload: {batch: 1, rounds: 2, items: 4, seconds: 0.02, warmup: 2, throughput_batches: [2]}"
+QUICK = "workload: {batch: 1, rounds: 2, budget: 0, items: 4, seconds: 0.02, warmup: 2, throughput_batches: [2]}"
 
 
 def write_rows(path: Path, count: int, seed: int, *, pairs: bool = False) -> Path:
