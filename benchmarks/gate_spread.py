@@ -32,7 +32,7 @@ SIDE = 6.0  # seconds for each side of one ratio
 ROUNDS = 4  # of turns: as long, with their starts
 THREADS = 2
 SCRIPT = Path(__file__).parent / "peers" / "inference.py"
-PEER = ("pytest-benchmark==5.2.*", "pytest", "onnxruntime=={onnxruntime}", "tokenizers", "numpy")
+PEER = ("pytest-benchmark==5.2.*", "pytest>=8,<9", "onnxruntime=={onnxruntime}", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
