@@ -149,11 +149,11 @@ def filled(page: Path) -> str:
             record = json.loads(line)
             if "figure" in record:
                 newest[record["figure"]] = record
-    parts = re.split(r"(<!-- figures: [^>]*-->\n)(?:\n\|.*)*\n?", page.read_text(encoding="utf-8"))
+    parts = re.split(r"(<!-- figures: [^>]*-->\n)(?:\n\|.*)*\n*", page.read_text(encoding="utf-8"))
     for at in range(1, len(parts), 2):
         names = parts[at].removeprefix("<!-- figures: ").split("-->")[0].split()
         rows = [f"| `{n}` | {_figure(newest[n])} | {_cell(newest[n]['conditions'])} |" for n in names if n in newest]
-        table = ["", "| figure | value | conditions |", "|---|---|---|", *rows, ""] if rows else [""]
+        table = ["", "| figure | value | conditions |", "|---|---|---|", *rows, "", ""] if rows else ["", ""]
         parts[at] += "\n".join(table)
     return "".join(parts)
 
