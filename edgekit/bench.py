@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgekit.artifact import Artifact, Task
+from edgekit.artifact import Artifact
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, UsageError
 from edgekit.jobs import Call, Sitting
@@ -24,6 +24,7 @@ from edgekit.rounds import Bench, Block, Kind, Measurement, summarize
 from edgekit.running import limit_for, read_samples, threads_for
 from edgekit.runtimes import RUNTIMES, Runtime, Runtimes, Samples, Workload, runtime_of
 from edgekit.runtimes.base import Cycle, inputs_of, read_sitting, task_of
+from edgekit.runtimes.onnxruntime_web import token_ids
 from edgekit.schedule import choose_rows, fixed_length, groups
 from edgekit.transports import LOCAL, Transport
 
@@ -288,16 +289,8 @@ def _block(
 
 def _lengths(artifact: Artifact, fed: Table, workload: Workload) -> LengthSummary | None:
     """Tokens per timed example, by the baseline's tokenizer; None where it lies inside the model file."""
-    from tokenizers import Tokenizer
-
-    path = artifact.path / "tokenizer.json"
-    if not path.is_file():
+    if not (artifact.path / "tokenizer.json").is_file():
         return None
-    task: Task = task_of(artifact)
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(workload.length or task.max_length)
-    texts = list(zip(fed.texts, fed.pairs, strict=True)) if fed.pairs else list(fed.texts)
-    counts = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
+    counts = [len(ids) for ids, _ in token_ids(artifact, inputs_of(artifact, fed, workload.length))]
     p50, p90 = (float(v) for v in np.percentile(counts, (50, 90)))
     return LengthSummary(min=min(counts), p50=p50, p90=p90, max=max(counts))

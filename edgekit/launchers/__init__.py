@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from edgekit.launchers.base import Launcher
-from edgekit.launchers.native import NATIVE, Native
+from edgekit.launchers.native import Native
 
-__all__ = ["NATIVE", "Launcher", "Native"]
+__all__ = ["Launcher", "Native"]

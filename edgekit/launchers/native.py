@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgekit.jobs import Place
 from edgekit.launchers.base import Measured
 
-__all__ = ["NATIVE", "Native"]
+__all__ = ["Native"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,3 @@ class Native(Measured):
 
     def command(self, place: Place) -> list[str]:
         return [self.python, *self.arguments]
-
-
-NATIVE = Native()

@@ -13,6 +13,7 @@ from edgekit.artifact import Artifact, Frozen, Task
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job
+from edgekit.model_config import pad_id, read_config
 
 __all__ = [
     "Cycle",
@@ -234,7 +235,7 @@ def inputs_of(artifact: Artifact, table: Table, length: int | None = None) -> In
 
 def _pad_id(folder: Path) -> int:
     """The padding id, as an `hf` folder's config.json or a deployable's labels.json has it; else 0 (it is masked)."""
-    for name, key in (("config.json", "pad_token_id"), ("labels.json", "pad_id")):
-        if (folder / name).is_file():
-            return int(json.loads((folder / name).read_text(encoding="utf-8")).get(key) or 0)
-    return 0
+    if (folder / "config.json").is_file():
+        return pad_id(read_config(folder))
+    labels = folder / "labels.json"
+    return int(json.loads(labels.read_text(encoding="utf-8")).get("pad_id") or 0) if labels.is_file() else 0
