@@ -25,10 +25,11 @@ OPSET = 18  # what torch's exporter targets natively; every runtime since onnxru
 ATTENTION = "edgekit_ort"
 
 
-def write_onnx(model: PreTrainedModel, task: Task, out_file: Path) -> None:
+def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: bool = True) -> None:
     """Export to `out_file`; inputs int64 (batch, length), output `logits` (batch, labels) float32.
 
     `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
+    `rewrite`: leave out what the output never reads (see `onnx_rewrite`).
     Source: torch.onnx.export(dynamo=True), torch.onnx.ops.symbolic.
     """
     import torch
@@ -54,7 +55,7 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path) -> None:
         )
     assert program is not None
     program.save(str(out_file))
-    _drop_annotations(out_file)
+    _tidy(out_file, rewrite)
 
 
 def operators(file: Path) -> dict[str, int]:
@@ -122,10 +123,12 @@ def _key_padding_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__:
     return None if attention_mask is None else attention_mask.to(torch.int32)
 
 
-def _drop_annotations(file: Path) -> None:
-    """Drop `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what each node says of its
-    origin in Python: half a megabyte on a device for nothing."""
+def _tidy(file: Path, rewrite: bool) -> None:
+    """Rewrite the graph, and drop `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what
+    each node says of its origin in Python: half a megabyte on a device for nothing."""
     import onnx
+
+    from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
 
     model = onnx.load(str(file))
     del model.graph.value_info[:]
@@ -133,4 +136,7 @@ def _drop_annotations(file: Path) -> None:
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
+    if rewrite:
+        drop_reshapes(model)
+        first_token_only(model)
     onnx.save(model, str(file))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Export", "export"]
 
-VERSION = 2
+VERSION = 3
 ONNX_TOLERANCE = 1e-4  # max |difference| of logits against torch float32
 # llama.cpp computes GELU by its tanh approximation, from a half-precision table, in f32 files too: the error grows with
 # the activations, and so with the logits. Rounding the weights to f16 alone costs a trained classifier as much.
@@ -32,6 +32,10 @@ class Export(Config):
     format: Literal["onnx", "gguf"] = Field(default="onnx", description="ONNX Runtime's format, or llama.cpp's.")
     precision: Literal["f32", "f16"] = Field(
         default="f32", description="Number format of the weights; ONNX on CPU is f32, GGUF either."
+    )
+    rewrite: bool = Field(
+        default=True,
+        description="ONNX: leave out what the output never reads, as a classifier's last layer past the first token.",
     )
     tolerance: float = Field(
         default=0.0,
@@ -135,7 +139,7 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
     from edgekit.formats.onnx_encoder import write_onnx
     from edgekit.nn.load import load_classifier
 
-    write_onnx(load_classifier(source.path), task, out / "model.onnx")
+    write_onnx(load_classifier(source.path), task, out / "model.onnx", rewrite=config.rewrite)
     return []
 
 
