@@ -23,12 +23,14 @@ __all__ = [
     "Manifest",
     "Skipped",
     "Task",
+    "TaskKind",
     "library_versions",
 ]
 
 MANIFEST = "manifest.json"
 OUTSIDE = "source"  # the stage of a folder that no stage made
-Format = Literal["hf", "onnx", "gguf"]
+Format = Literal["hf", "onnx", "gguf", "onnx-genai"]
+TaskKind = Literal["text-classification", "language-modeling"]
 
 
 class Frozen(BaseModel):
@@ -38,10 +40,14 @@ class Frozen(BaseModel):
 
 
 class Task(Frozen):
-    """What the model is for; it travels with the artifact, so that a file can be run without its recipe."""
+    """What the model is for; it travels with the artifact, so that a file can be run without its recipe.
 
-    kind: Literal["text-classification"] = "text-classification"
-    labels: tuple[str, ...]
+    `max_length` in tokens: of a classifier's longest input, of a window of text that a language model is measured on.
+    `labels`: empty for a language model.
+    """
+
+    kind: TaskKind = "text-classification"
+    labels: tuple[str, ...] = ()
     max_length: int
     pair: bool = False
     segments: bool = False  # True: token type ids tell the two texts apart; False: always zero

@@ -70,13 +70,17 @@ def _from_hub(name: str) -> Path:
 
 
 def _task_of(folder: Path) -> Task | None:
-    """The task of a folder that already is a classifier; None for a bare encoder.
+    """The task of a folder that already is a classifier or a language model; None for a bare encoder.
 
-    The longest input defaults to 128 tokens, or less where the model has fewer positions.
+    The longest input defaults to 128 tokens, a language model's window to 512, or less where there are fewer positions.
     """
     config = read_config(folder)
     names = label_names(config)
-    if "ForSequenceClassification" not in str(config.get("architectures")) or not names:
+    architectures = str(config.get("architectures"))
+    if "ForCausalLM" in architectures or "LMHeadModel" in architectures:
+        limits = [config[key] for key in ("max_position_embeddings", "n_positions") if isinstance(config.get(key), int)]
+        return Task(kind="language-modeling", max_length=min([512, *(int(str(limit)) for limit in limits)]))
+    if "ForSequenceClassification" not in architectures or not names:
         return None
     positions = number(config, "max_position_embeddings") if "max_position_embeddings" in config else 512
     return Task(labels=names, max_length=min(128, positions))

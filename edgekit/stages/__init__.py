@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -32,15 +33,22 @@ class Stage:
 
     def config(self) -> type[Config]:
         """The config model; importing it imports no heavy library."""
-        module = import_module(f"edgekit.stages.{self.name}")
-        return cast("type[Config]", getattr(module, self.name.capitalize()))
+        return cast("type[Config]", getattr(self._module(), self.name.title().replace("-", "")))
 
     def function(self) -> Function:
-        return cast("Function", getattr(import_module(f"edgekit.stages.{self.name}"), self.name))
+        return cast("Function", getattr(self._module(), self.module))
+
+    @property
+    def module(self) -> str:
+        """Name of its file and function: `lm-export` is `lm_export`."""
+        return self.name.replace("-", "_")
 
     @property
     def version(self) -> int:
-        return cast("int", import_module(f"edgekit.stages.{self.name}").VERSION)
+        return cast("int", self._module().VERSION)
+
+    def _module(self) -> ModuleType:
+        return import_module(f"edgekit.stages.{self.module}")
 
 
 ONNX_LIBRARIES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")

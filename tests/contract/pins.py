@@ -18,7 +18,7 @@ BEHIND = ("edgekit.nn", "edgekit.formats", "edgekit.tasks", "edgekit.stages")  #
 def current() -> dict[str, dict[str, int | str]]:
     """Stage -> its version and the digest of its code."""
     return {
-        name: {"version": stage.version, "code": _digest(f"edgekit.stages.{name}")} for name, stage in STAGES.items()
+        name: {"version": stage.version, "code": _digest(f"edgekit.stages.{stage.module}")} for name, stage in STAGES.items()
     }
 
 

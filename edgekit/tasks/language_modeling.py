@@ -1,0 +1,69 @@
+"""Language modeling: texts in, windows of token ids out, and what a model's probabilities are worth on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.artifact import Task
+from edgekit.data.table import Table
+from edgekit.errors import DataError
+
+__all__ = ["Windows", "make_windows", "perplexity", "token_stream"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """`ids` (windows, length) int32: consecutive pieces of the texts. The tokens from `scored_from` on count: those
+    before them are context only, so that every scored token has seen at least that many."""
+
+    ids: NDArray[np.int32]
+    scored_from: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def scored(self) -> int:
+        """Tokens that count, over all windows."""
+        return self.ids.shape[0] * (self.ids.shape[1] - self.scored_from)
+
+    def head(self, count: int) -> Windows:
+        """About `count` windows, evenly spaced."""
+        step = max(1, len(self) // count)
+        return Windows(self.ids[: step * count : step], self.scored_from)
+
+
+def token_stream(folder: Path, table: Table) -> NDArray[np.int32]:
+    """Token ids (tokens,) of all texts, one after the other, by the folder's `tokenizer.json`, with the special tokens
+    that it adds around each text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return np.asarray([i for e in tokenizer.encode_batch(list(table.texts)) for i in e.ids], dtype=np.int32)
+
+
+def make_windows(folder: Path, table: Table, task: Task, *, most: int = 0) -> Windows:
+    """Cut the texts into windows of `task.max_length` tokens of which the second half counts, as llama.cpp's perplexity
+    does. `most` > 0: at most so many, evenly spaced. What does not fill a window is left out.
+
+    Raises DataError where the texts do not fill one window.
+    """
+    stream = token_stream(folder, table)
+    length = task.max_length
+    count = len(stream) // length
+    if count == 0:
+        what = f"{table.name}: {len(stream)} tokens do not fill one window of {length}"
+        raise DataError(what, hint="give more text, or a smaller --max-length")
+    windows = Windows(stream[: count * length].reshape(count, length), length // 2)
+    return windows.head(most) if 0 < most < count else windows
+
+
+def perplexity(losses: NDArray[np.float32]) -> float:
+    """exp of the mean negative log likelihood (nats) of tokens (tokens,)."""
+    return float(np.exp(np.mean(losses, dtype=np.float64)))
