@@ -29,7 +29,7 @@ class Windows:
     @property
     def scored(self) -> int:
         """Tokens that count, over all windows."""
-        return self.ids.shape[0] * (self.ids.shape[1] - self.scored_from)
+        return int(self.ids.shape[0] * (self.ids.shape[1] - self.scored_from))
 
     def head(self, count: int) -> Windows:
         """About `count` windows, evenly spaced."""
