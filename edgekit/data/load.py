@@ -185,9 +185,15 @@ def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
 
 
 def _cell(value: object) -> str | None:
-    """A text, or a number or boolean written as one; None for what is empty."""
+    """A text, or a number, boolean or conversation (a list of messages: as JSON) written as one; None for others."""
     if isinstance(value, str):
         return value.strip() or None
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value)
+    ):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool | int):
         return str(value)
     if isinstance(value, float) and value.is_integer():

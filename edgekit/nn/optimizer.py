@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ def make_optimizer(
     *,
     learning_rate: float,
     weight_decay: float,
-    fast: Collection[str],
-    fast_factor: float,
+    rates: Mapping[str, float],
 ) -> AdamW:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101) over named parameters.
 
-    Those named in `fast` learn at `learning_rate * fast_factor`. Vectors (biases, norms) are not decayed.
+    `rates`: how many times faster than `learning_rate` those learn that are named. Vectors (biases, norms) are not
+    decayed.
     """
     from torch.optim import AdamW
 
     groups = []
-    for quick in (False, True):
+    factors = {name: rates.get(name, 1.0) for name in parameters}
+    for factor in sorted(set(factors.values())):
         for decayed in (False, True):
-            members = [p for n, p in parameters.items() if (n in fast) == quick and (p.ndim > 1) == decayed]
+            members = [p for n, p in parameters.items() if factors[n] == factor and (p.ndim > 1) == decayed]
             if members:
-                rate = learning_rate * fast_factor if quick else learning_rate
-                decay = weight_decay if decayed else 0.0
+                rate, decay = learning_rate * factor, weight_decay if decayed else 0.0
                 groups.append({"params": members, "lr": rate, "initial_lr": rate, "weight_decay": decay})
     return AdamW(groups, fused=True)  # one pass over the memory: an embedding makes the update memory-bound
 

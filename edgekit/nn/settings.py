@@ -9,7 +9,7 @@ from pydantic import Field
 from edgekit.artifact import Frozen
 from edgekit.nn.optimizer import Schedule
 
-__all__ = ["Training"]
+__all__ = ["ClassifierTraining", "Training"]
 
 REFERENCE_WIDTH = 384  # of MiniLM, where the rates were found
 
@@ -21,7 +21,6 @@ class Training(Frozen):
     learning_rate: float = Field(
         0.0, ge=0, description="peak learning rate; 0: by width, at 384 2e-4, at 768 7e-5 (distill: twice that)"
     )
-    head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
     batch_size: int = Field(32, ge=1, description="rows in a batch")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are added up before a step")
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the learning rate rises")
@@ -29,16 +28,22 @@ class Training(Frozen):
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay (biases and norms have none)")
     clip: float = Field(1.0, ge=0, description="greatest norm of the gradient (0: any)")
     patience: int = Field(0, ge=0, description="stop after this many epochs without a better metric (0: never)")
-    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="validation metric that picks the epoch")
-    class_weights: bool = Field(False, description="weigh labels by how rare they are")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label's weight spread over all labels")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="arithmetic of the training; auto takes bf16 where the device is fast at it"
     )
-    seed: int = Field(0, ge=0, description="seed of the new head, the order of the rows, and dropout")
+    seed: int = Field(0, ge=0, description="seed of what starts at random, the order of the rows, and dropout")
 
-    def with_rate(self, width: int, *, of: float) -> Self:
+    def with_rate(self, width: int, *, of: float, most: float = 1e-3) -> Self:
         """These settings with a learning rate: the one that was given, or `of` at a hidden size of 384, scaled by
-        width^-1.5 (wider models diverge sooner), at most 1e-3."""
-        rate = self.learning_rate or min(1e-3, of * (REFERENCE_WIDTH / width) ** 1.5)
+        width^-1.5 (wider models diverge sooner), at most `most`."""
+        rate = self.learning_rate or min(most, of * (REFERENCE_WIDTH / width) ** 1.5)
         return self.model_copy(update={"learning_rate": rate})
+
+
+class ClassifierTraining(Training):
+    """The settings that the training of a classifier has besides."""
+
+    head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
+    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="validation metric that picks the epoch")
+    class_weights: bool = Field(False, description="weigh labels by how rare they are")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label's weight spread over all labels")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from edgekit.progress import Progress
 
-__all__ = ["Epoch", "Job", "Trained", "Training", "epoch_batches", "train"]
+__all__ = ["Epoch", "Hooks", "Job", "Trained", "Training", "epoch_batches", "steps_per_epoch", "train"]
 
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 60.0  # inside an epoch; one is written at the end of every epoch too
@@ -32,25 +32,43 @@ POOL = 50  # batches that are sorted by length together: little padding, yet eve
 
 
 class Epoch(Frozen):
-    """One epoch's figures: mean training loss, and the validation's loss, accuracy and macro-F1."""
+    """One epoch: mean training loss, and the validation's figures, "loss" among them."""
 
     epoch: int  # from 1
     loss: float
-    accuracy: float
-    macro_f1: float
-    validation_loss: float
+    figures: dict[str, float]
 
     def score(self, metric: str) -> tuple[float, float]:
         """Greater is better; among equals the lower validation loss."""
-        return float(getattr(self, metric)), -self.validation_loss
+        loss = self.figures["loss"]
+        return (-loss if metric == "loss" else self.figures[metric]), -loss
+
+
+class Hooks:
+    """What a job does besides the optimizer's steps. Here nothing; a job that needs it says what."""
+
+    def epoch(self, number: int) -> None:
+        """Called before an epoch's first step (after a resume: before the first one made), counted from 0."""
+
+    def step(self, number: int) -> None:
+        """Called after the optimizer's step, counted from 1, while the gradients are there."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it must find again after a kill."""
+        return {}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up what `state` gave."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to train. `loss(rows)`: mean loss of these training rows; `evaluate()`: accuracy, macro_f1 and loss.
+    """What to train: the model's parameters that require a gradient when the job starts.
 
-    `lengths`: tokens of each training row. `fresh`: parameters that start at random (they learn faster). `extra`:
-    modules that learn along and are thrown away. `identity` names the job: another's checkpoint is not taken up.
+    `loss(rows)`: mean loss of these training rows; `evaluate()`: the validation's figures, "loss" among them.
+    `lengths`: tokens of each training row; `weights`: how much each counts (where None, all the same). `metric`: the
+    figure that picks the epoch. `rates`: parameters that learn so many times faster. `extra`: modules that learn along,
+    `extra_rate` times faster, and are thrown away. `identity` names the job: another's checkpoint is not taken up.
     """
 
     model: PreTrainedModel
@@ -58,8 +76,12 @@ class Job:
     loss: Callable[[list[int]], torch.Tensor]
     evaluate: Callable[[], dict[str, float]]
     identity: str
-    fresh: Collection[str] = ()
+    metric: str = "loss"
+    weights: Sequence[int] | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
     extra: torch.nn.Module | None = None
+    extra_rate: float = 1.0
+    hooks: Hooks = field(default_factory=Hooks)
 
 
 @dataclass(frozen=True)
@@ -75,7 +97,7 @@ class Trained:
     @property
     def metrics(self) -> dict[str, float]:
         """The best epoch's validation figures, as a stage reports them."""
-        return {"validation_accuracy": self.best.accuracy, "validation_macro_f1": self.best.macro_f1}
+        return {f"validation_{name}": value for name, value in self.best.figures.items() if name != "loss"}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -85,18 +107,17 @@ class Trained:
         return (f"stopped after epoch {ran}: no better epoch than {best}, and the patience was at its end",)
 
     def summary(self, metric: str) -> str:
-        value = getattr(self.best, metric)
         name = metric.replace("_", "-")
-        return f"best epoch {self.best.epoch} of {len(self.history)}: validation {name} {value:.3f}"
+        return f"best epoch {self.best.epoch} of {len(self.history)}: validation {name} {self.best.figures[metric]:.3f}"
 
 
 class State(Frozen):
-    """What a checkpoint knows besides tensors. `loss_sum`, `rows`: of the epoch under way."""
+    """What a checkpoint knows besides tensors. `loss_sum`, `weight` (of the rows seen): of the epoch under way."""
 
     identity: str
     step: int
     loss_sum: float
-    rows: int
+    weight: int
     history: tuple[Epoch, ...]
 
 
@@ -109,6 +130,11 @@ def train(job: Job, settings: Training, *, scratch: Path | None, progress: Progr
     """
     with seeded(settings.seed, device):
         return _Run(job, settings, scratch, device).go(progress)
+
+
+def steps_per_epoch(rows: int, settings: Training) -> int:
+    """Optimizer steps that an epoch of so many rows takes."""
+    return math.ceil(math.ceil(rows / settings.batch_size) / settings.accumulate)
 
 
 def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -129,20 +155,21 @@ class _Run:
     def __init__(self, job: Job, settings: Training, scratch: Path | None, device: str) -> None:
         self.job, self.settings, self.device = job, settings, device
         self.path = scratch / CHECKPOINT if scratch else None
-        self.parameters = {f"model.{n}": p for n, p in job.model.named_parameters()}
+        self.parameters = {f"model.{n}": p for n, p in job.model.named_parameters() if p.requires_grad}
+        rates = {f"model.{name}": rate for name, rate in job.rates.items()}
         if job.extra is not None:
-            self.parameters |= {f"extra.{n}": p for n, p in job.extra.named_parameters()}
+            extra = {f"extra.{n}": p for n, p in job.extra.named_parameters()}
+            self.parameters |= extra
+            rates |= dict.fromkeys(extra, job.extra_rate)
         self.optimizer = make_optimizer(
             self.parameters,
             learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
-            fast={n for n in self.parameters if n.startswith("extra.") or n.removeprefix("model.") in job.fresh},
-            fast_factor=settings.head_learning_rate_factor,
+            rates=rates,
         )
-        batches = math.ceil(len(job.lengths) / settings.batch_size)
-        self.per_epoch = math.ceil(batches / settings.accumulate)
+        self.per_epoch = steps_per_epoch(len(job.lengths), settings)
         self.total = self.per_epoch * settings.epochs
-        self.step, self.loss_sum, self.rows = 0, 0.0, 0
+        self.step, self.loss_sum, self.weight = 0, 0.0, 0
         self.history: tuple[Epoch, ...] = ()
         self.best: dict[str, torch.Tensor] = {}  # the best epoch's weights, on the CPU
         self.saved_at = time.monotonic()
@@ -176,57 +203,57 @@ class _Run:
         size, many = self.settings.batch_size, self.settings.accumulate
         while self.step < self.total and not self.exhausted():
             epoch, begun = divmod(self.step, self.per_epoch)
+            self.job.hooks.epoch(epoch)
             batches = epoch_batches(self.job.lengths, size, self.settings.seed, epoch)
             for start in range(begun * many, len(batches), many):
                 yield batches[start : start + many]
 
     def advance(self, group: list[list[int]]) -> None:
-        """One optimizer step; each batch counts by its rows."""
+        """One optimizer step; each batch counts by its rows' weights."""
         import torch
 
-        rows = sum(len(batch) for batch in group)
-        for batch in group:
+        weights = [self.weigh(batch) for batch in group]
+        for batch, weight in zip(group, weights, strict=True):
             loss = self.job.loss(batch)
             value = loss.item()
             self.check(value, "the loss")
-            (loss * (len(batch) / rows)).backward()  # type: ignore[no-untyped-call]
-            self.loss_sum += value * len(batch)
-        self.rows += rows
+            (loss * (weight / sum(weights))).backward()  # type: ignore[no-untyped-call]
+            self.loss_sum += value * weight
+        self.weight += sum(weights)
         if self.settings.clip:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
             self.check(norm.item(), "the gradient")
         self.optimizer.step()
         self.schedule.step()
-        self.optimizer.zero_grad()
         self.step += 1
+        self.job.hooks.step(self.step)
+        self.optimizer.zero_grad()
+
+    def weigh(self, batch: list[int]) -> int:
+        return len(batch) if self.job.weights is None else sum(self.job.weights[row] for row in batch)
 
     def finish_epoch(self, progress: Progress) -> None:
         number = self.step // self.per_epoch
         figures = self.job.evaluate()
-        self.check(figures["loss"], "the validation loss")
-        epoch = Epoch(
-            epoch=number,
-            loss=self.loss_sum / self.rows,
-            accuracy=figures["accuracy"],
-            macro_f1=figures["macro_f1"],
-            validation_loss=figures["loss"],
-        )
+        for name, value in figures.items():
+            self.check(value, f"the validation {name}")
+        epoch = Epoch(epoch=number, loss=self.loss_sum / self.weight, figures=figures)
         if not self.history or self.score(epoch) > max(map(self.score, self.history)):
             self.best = {
                 n: p.detach().to("cpu", copy=True) for n, p in self.parameters.items() if n.startswith("model.")
             }
         self.history = (*self.history, epoch)
-        self.loss_sum, self.rows = 0.0, 0
-        metric = self.settings.metric
+        self.loss_sum, self.weight = 0.0, 0
+        metric = self.job.metric
         progress.say(
             f"epoch {number} of {self.settings.epochs}: loss {epoch.loss:.4f}, "
-            f"validation {metric.replace('_', '-')} {getattr(epoch, metric):.4f}"
+            f"validation {metric.replace('_', '-')} {figures[metric]:.4f}"
         )
         self.job.model.train()
         self.save()
 
     def score(self, epoch: Epoch) -> tuple[float, float]:
-        return epoch.score(self.settings.metric)
+        return epoch.score(self.job.metric)
 
     def exhausted(self) -> bool:
         """Whether the patience is at its end."""
@@ -255,8 +282,9 @@ class _Run:
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.device.startswith("cuda"):
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
+        tensors |= {f"hooks.{name}": tensor for name, tensor in self.job.hooks.state().items()}
         state = State(
-            identity=self.job.identity, step=self.step, loss_sum=self.loss_sum, rows=self.rows, history=self.history
+            identity=self.job.identity, step=self.step, loss_sum=self.loss_sum, weight=self.weight, history=self.history
         )
         write_checkpoint(self.path, tensors, state)
         self.saved_at = time.monotonic()
@@ -281,7 +309,8 @@ class _Run:
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.startswith("cuda") and "rng.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
-        self.step, self.loss_sum, self.rows, self.history = state.step, state.loss_sum, state.rows, state.history
+        self.job.hooks.restore({n.removeprefix("hooks."): t for n, t in tensors.items() if n.startswith("hooks.")})
+        self.step, self.loss_sum, self.weight, self.history = state.step, state.loss_sum, state.weight, state.history
         return self.step
 
     @staticmethod

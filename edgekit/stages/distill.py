@@ -19,7 +19,7 @@ from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
 from edgekit.nn.head import head_labels, prepare_head
 from edgekit.nn.losses import UNLABELED, LayerMap
-from edgekit.nn.settings import Training
+from edgekit.nn.settings import ClassifierTraining
 from edgekit.stages.base import Config, Context, Outcome
 from edgekit.tasks.text_classification import Encoded, encode, label_ids, metrics
 
@@ -39,7 +39,7 @@ VERSION = 3
 STUDENT_RATE = 4e-4  # at 384 wide; one that lost little learns better at 1e-4
 
 
-class Distill(Training, Config):
+class Distill(ClassifierTraining, Config):
     """Train on a teacher's answers (soft targets), hidden states and attention relations, with or without labels."""
 
     epochs: int = Field(6, ge=1, description="passes over the training rows")
@@ -107,8 +107,10 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
             _loss(config, context.device, student, lesson, insides),
             evaluator(student, encode(source.path, validation, task), label_ids(validation, task), context.device),
             _identity(source, teacher, config, context, task),
-            fresh=prepare_head(student, source.path, task.labels),
+            metric=config.metric,
+            rates=dict.fromkeys(prepare_head(student, source.path, task.labels), config.head_learning_rate_factor),
             extra=insides.projections if insides else None,
+            extra_rate=config.head_learning_rate_factor,
         )
         settings = config.with_rate(student.config.hidden_size, of=STUDENT_RATE)
         trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
@@ -255,7 +257,7 @@ def _facts(
     warnings = data_warnings(
         train,
         context.split("validation"),
-        accuracy=trained.best.accuracy,
+        accuracy=trained.best.figures["accuracy"],
         rows=len(lesson.table),
         truncated=truncated_rows(source.path, lesson.table, task, lesson.encoded),
         max_length=task.max_length,

@@ -11,7 +11,7 @@ from edgekit.digest import digest_json
 from edgekit.errors import StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
 from edgekit.nn.head import head_labels, prepare_head
-from edgekit.nn.settings import Training
+from edgekit.nn.settings import ClassifierTraining
 from edgekit.stages.base import Config, Context, Outcome
 from edgekit.tasks.text_classification import Encoded, encode, label_ids, label_names
 
@@ -27,7 +27,7 @@ VERSION = 1
 TEACHER_RATE = 2e-4  # at 384 wide
 
 
-class Finetune(Training, Config):
+class Finetune(ClassifierTraining, Config):
     """Train on labelled rows; the epoch that is best on the validation data is kept."""
 
 
@@ -96,7 +96,8 @@ def _job(
         }
     )
     lengths = [len(ids) for ids in encoded.ids]
-    return Job(model, lengths, loss, evaluate, identity, fresh=prepare_head(model, source.path, task.labels))
+    rates = dict.fromkeys(prepare_head(model, source.path, task.labels), config.head_learning_rate_factor)
+    return Job(model, lengths, loss, evaluate, identity, metric=config.metric, rates=rates)
 
 
 def _facts(
@@ -106,7 +107,7 @@ def _facts(
     warnings = data_warnings(
         data,
         context.split("validation"),
-        accuracy=trained.best.accuracy,
+        accuracy=trained.best.figures["accuracy"],
         rows=len(data),
         truncated=truncated_rows(source.path, data, task, encoded),
         max_length=task.max_length,
@@ -114,7 +115,7 @@ def _facts(
     )
     return Facts(
         summary=trained.summary(config.metric),
-        touched=("all weights; the head is new",) if job.fresh else ("all weights",),
+        touched=("all weights; the head is new",) if job.rates else ("all weights",),
         warnings=(*trained.warnings, *warnings),
         numbers={
             "rows": len(data),
@@ -123,6 +124,6 @@ def _facts(
             "steps": trained.steps,
             "best_epoch": trained.best.epoch,
             "epochs": len(trained.history),
-            "new_head": bool(job.fresh),
+            "new_head": bool(job.rates),
         },
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow
@@ -110,3 +111,14 @@ def test_test_data_alone_also_serve_the_comparison_with_torch(tmp_path: Path) ->
     splits = load_splits({"test": test}, LABELLED)
     assert splits.tables["unlabeled"].labels is None
     assert splits.tables["unlabeled"].texts == ("a", "b")
+
+
+def test_a_conversation_arrives_as_the_json_of_its_messages(tmp_path: Path) -> None:
+    path = tmp_path / "chats.jsonl"
+    messages = [{"role": "user", "content": "Grüße"}, {"role": "assistant", "content": "Hello"}]
+    path.write_text(json.dumps({"messages": messages}), encoding="utf-8")
+    table = load_table(str(path), Columns(text="messages"))
+    assert json.loads(table.texts[0]) == messages
+    path.write_text(json.dumps({"messages": ["no", "messages"]}), encoding="utf-8")
+    with pytest.raises(DataError, match="1 broken row"):
+        load_table(str(path), Columns(text="messages"))

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
 from edgekit.nn.device import autocast, seeded, threads
 from edgekit.nn.optimizer import make_optimizer, make_schedule
 from edgekit.nn.settings import Training
-from edgekit.nn.train import CHECKPOINT, Job, State, Trained, epoch_batches, train
+from edgekit.nn.train import CHECKPOINT, Hooks, Job, State, Trained, epoch_batches, train
 from edgekit.progress import Silent
 
 ROWS = 20
+RATES = {"classifier.weight": 10.0}
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +73,7 @@ def make_job(scores: list[float] | None = None, *, broken_at: int | None = None)
         validation = float(torch.nn.functional.cross_entropy(logits, labels))
         return {"accuracy": accuracy, "macro_f1": accuracy, "loss": validation}
 
-    return Job(net, [1 + i % 5 for i in range(ROWS)], loss, evaluate, "job", fresh={"classifier.weight"})
+    return Job(net, [1 + i % 5 for i in range(ROWS)], loss, evaluate, "job", metric="accuracy", rates=RATES)
 
 
 def settings(**changes: object) -> Training:
@@ -113,7 +115,7 @@ def test_training_learns_and_repeats_itself() -> None:
     trained = run(first, settings(epochs=20))
     run(second, settings(epochs=20))
     run(other, settings(epochs=20, seed=6))
-    assert trained.best.accuracy > 0.8
+    assert trained.best.figures["accuracy"] > 0.8
     assert trained.history[-1].loss < trained.history[0].loss
     assert trained.steps == 20 * 5
     assert same(weights(first), weights(second))
@@ -159,7 +161,7 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
 def test_another_jobs_or_a_damaged_checkpoint_is_not_taken_up(tmp_path: Path) -> None:
     run(make_job(), settings(), tmp_path)
     job = make_job()
-    stranger = Job(job.model, job.lengths, job.loss, job.evaluate, "other", fresh=job.fresh)
+    stranger = Job(job.model, job.lengths, job.loss, job.evaluate, "other", metric=job.metric, rates=job.rates)
     assert run(stranger, settings(), tmp_path).resumed_at == 0
     (tmp_path / CHECKPOINT).write_bytes((tmp_path / CHECKPOINT).read_bytes()[:-100])
     assert run(make_job(), settings(), tmp_path).resumed_at == 0
@@ -235,7 +237,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / CHECKPOINT
-    state = State(identity="a", step=1, loss_sum=0.1, rows=3, history=())
+    state = State(identity="a", step=1, loss_sum=0.1, weight=3, history=())
     write_checkpoint(path, {"x": torch.ones(3)}, state)
 
     def full(*_: object) -> None:
@@ -272,14 +274,84 @@ def test_accumulated_batches_step_as_one_large_batch() -> None:
         torch.testing.assert_close(tensor, results[1][name], rtol=1e-4, atol=1e-6)
 
 
+def test_rows_count_by_their_weights() -> None:
+    """Batches of unlike weight, accumulated, give the gradient of the weighted mean over all rows."""
+    weights_of = [1 + 3 * (row % 4) for row in range(ROWS)]
+    results = []
+    for size, many in ((20, 1), (8, 3)):
+        job = make_job()
+        job.model.drop = 0.0
+        plain = job.loss
+
+        def weighted(rows: list[int], plain: Callable[[list[int]], torch.Tensor] = plain) -> torch.Tensor:
+            each = torch.stack([plain([row]) * weights_of[row] for row in rows])
+            return each.sum() / sum(weights_of[row] for row in rows)
+
+        run(
+            replace(job, loss=weighted, weights=weights_of),
+            settings(batch_size=size, accumulate=many, epochs=2, schedule="constant"),
+        )
+        results.append(weights(job))
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(tensor, results[1][name], rtol=1e-4, atol=1e-6)
+
+
+class Diary(Hooks):
+    """Writes down what it is told, and freezes the body in the first epoch."""
+
+    def __init__(self, job: Job) -> None:
+        self.body, self.told = job.model.body, torch.zeros(0)
+
+    def epoch(self, number: int) -> None:
+        self.body.requires_grad_(number > 0)
+
+    def step(self, number: int) -> None:
+        self.told = torch.cat([self.told, torch.tensor([float(number)])])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"told": self.told}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.told = tensors["told"]
+
+
+@pytest.mark.parametrize("kill", [3, 8])
+def test_hooks_are_told_of_epochs_and_steps_and_survive_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int
+) -> None:
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
+    jobs = [replace(job, hooks=Diary(job)) for job in (make_job(), make_job(), make_job())]
+    body = weights(jobs[0])["body.weight"]
+    with pytest.raises(KilledError):
+        run(jobs[1], settings(), tmp_path, KillAfter(kill))
+    assert torch.equal(body, weights(jobs[1])["body.weight"]) == (kill == 3)
+    run(jobs[0], settings())
+    run(jobs[2], settings(), tmp_path)
+    assert isinstance(jobs[2].hooks, Diary)
+    assert jobs[2].hooks.told.tolist() == [float(step) for step in range(1, 16)]
+    assert same(weights(jobs[0]), weights(jobs[2]))
+
+
+def test_frozen_parameters_are_left_alone_and_the_least_loss_is_kept(tmp_path: Path) -> None:
+    job = replace(make_job([0.1, 0.9, 0.5]), metric="loss")
+    job.model.body.requires_grad_(False)
+    before = weights(job)
+    trained = run(job, settings(), tmp_path)
+    assert torch.equal(before["body.weight"], weights(job)["body.weight"])
+    assert not torch.equal(before["norm.weight"], weights(job)["norm.weight"])
+    assert trained.best.figures["loss"] == min(epoch.figures["loss"] for epoch in trained.history)
+    found = read_checkpoint(tmp_path / CHECKPOINT, State)
+    assert found is not None
+    assert not any("body" in name for name in found[0])
+
+
 def test_biases_and_norms_are_not_decayed_and_a_new_head_learns_faster() -> None:
     net = Net()
     optimizer = make_optimizer(
         dict(net.named_parameters()),
         learning_rate=0.1,
         weight_decay=0.5,
-        fast={"classifier.weight", "classifier.bias"},
-        fast_factor=10.0,
+        rates={"classifier.weight": 10.0, "classifier.bias": 10.0},
     )
     found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
     assert found[id(net.body.weight)] == (0.1, 0.5)
@@ -291,9 +363,7 @@ def test_biases_and_norms_are_not_decayed_and_a_new_head_learns_faster() -> None
 @pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
 def test_schedules_rise_then_do_as_they_say_and_resume(kind: str) -> None:
     def rates(done: int) -> list[float]:
-        optimizer = make_optimizer(
-            dict(Net().named_parameters()), learning_rate=1.0, weight_decay=0.0, fast=(), fast_factor=1.0
-        )
+        optimizer = make_optimizer(dict(Net().named_parameters()), learning_rate=1.0, weight_decay=0.0, rates={})
         schedule = make_schedule(optimizer, kind, steps=20, warmup=0.2, done=done)  # type: ignore[arg-type]
         found = []
         for _ in range(done, 20):
