@@ -139,13 +139,14 @@ def read_decoder_vocabulary(folder: Path, rows: int) -> DecoderVocabulary:
     problems = decoder_tokenizer_problems(spec)
     if problems:
         raise StageError("llama.cpp cannot tokenize as this model does", problems=tuple(problems))
-    settings, model = _settings(folder), spec["model"]
+    model = spec["model"]
     texts = _texts(spec)
     if max(texts) >= rows:
         raise ModelError(f"token {texts[max(texts)]!r} has id {max(texts)}, but the embedding has {rows} rows")
     unigram = model_kind(spec) == "Unigram" or _is_letters(spec)
     sentencepiece = _is_sentencepiece(spec) and not unigram
     before, after = _around(spec) or (None, None)
+    known = {"bos": before, "eos": after, "unknown": _unknown(spec, texts)}
     types = _types(spec, texts, rows, sentencepiece or unigram)
     tokens, clashes = _unique(texts, types)
     scores = None
@@ -160,14 +161,14 @@ def read_decoder_vocabulary(folder: Path, rows: int) -> DecoderVocabulary:
         pre="default" if sentencepiece or unigram else str(split_name(spec)),
         tokens=tokens,
         types=types,
-        specials=_specials(folder, settings, texts, before, after),
+        specials=_specials(folder, texts, known),
         before=before is not None,
         after=after is not None,
         prefix_space=_prefixes(spec),
         scores=scores,
         merges=None if scores else [m if isinstance(m, str) else " ".join(m) for m in model["merges"]],
         charsmap=charsmap(spec) if unigram else None,
-        templates=_templates(folder, settings),
+        templates=read_chat_template(folder),
         notes=(
             *(("llama.cpp does not compose characters (NFC) before it tokenizes",) if normalizes else ()),
             *(("before a text that begins with a space, llama.cpp puts another",) if doubles_space(spec) else ()),
@@ -189,11 +190,19 @@ def _types(spec: Spec, texts: dict[int, str], rows: int, pieces: bool) -> list[i
         types[number] = BYTE if pieces and BYTE_TOKEN.fullmatch(text) else NORMAL
     for entry in spec.get("added_tokens", []):
         types[entry["id"]] = CONTROL if entry["special"] else USER_DEFINED
-    unknown = spec["model"].get("unk_token") or "<unk>"
-    number = spec["model"].get("unk_id", next((n for n, text in texts.items() if text == unknown), None))
-    if pieces and number is not None:
-        types[number] = UNKNOWN
+    unknown = _unknown(spec, texts)
+    if pieces and unknown is not None:
+        types[unknown] = UNKNOWN
     return types
+
+
+def _unknown(spec: Spec, texts: dict[int, str]) -> int | None:
+    """The id of what cannot be spelled."""
+    model = spec["model"]
+    if isinstance(model.get("unk_id"), int):
+        return int(model["unk_id"])
+    wanted = model.get("unk_token") or "<unk>"
+    return next((number for number, text in texts.items() if text == wanted), None)
 
 
 def _unique(texts: dict[int, str], types: list[int]) -> tuple[list[str], list[str]]:
@@ -258,15 +267,13 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _specials(
-    folder: Path, settings: dict[str, Any], texts: dict[int, str], before: int | None, after: int | None
-) -> dict[str, int]:
-    """Special ids by GGUF's names: of the post-processor, tokenizer_config.json, or config.json, in this order.
+def _specials(folder: Path, texts: dict[int, str], known: dict[str, int | None]) -> dict[str, int]:
+    """Special ids by GGUF's names: those `known` of tokenizer.json, else of tokenizer_config.json, else of config.json.
 
     A model without one gets the other for bos and eos: without any, llama.cpp takes token 11.
     """
     ids = {text: number for number, text in texts.items()}
-    found: dict[str, int] = {}
+    settings, found = _settings(folder), {}
     config = _read(folder / "config.json") | _read(folder / "generation_config.json")
     for name, key in SPECIALS.items():
         value = settings.get(key)
@@ -280,19 +287,22 @@ def _specials(
         others = [n for n in numbers if n != numbers[0]]
         if name == "eos" and others:
             found["eot"] = others[0]
-    found |= {name: number for name, number in (("bos", before), ("eos", after)) if number is not None}
+    found |= {name: number for name, number in known.items() if number is not None}
     for name, other in (("bos", "eos"), ("eos", "bos")):
         if other in found:
             found.setdefault(name, found[other])
     return found
 
 
-def _templates(folder: Path, settings: dict[str, Any]) -> str | list[dict[str, str]] | None:
-    """Chat templates: a file of their own, or in tokenizer_config.json."""
+def read_chat_template(folder: Path) -> str | list[dict[str, str]] | None:
+    """The chat template, or several by name: a file of its own, or in tokenizer_config.json; None where there is none.
+
+    Raises ModelError where tokenizer_config.json is damaged.
+    """
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    found = settings.get("chat_template")
+    found = _settings(folder).get("chat_template")
     return found if isinstance(found, str | list) else None
 
 
