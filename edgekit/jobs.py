@@ -5,7 +5,7 @@ answers in RESULT.json and its stdout is never parsed. The formats:
 
     JOB.json    {"model": path, "tokenizer": path|null, "inputs": path, "threads": int, "provider": str,
                  "mode": "predict"|"latency"|"count"|"serve", "batch": int, "warmup": int, "seconds": float|null,
-                 "iterations": int|null, "items": [row]|null}
+                 "iterations": int|null, "items": [row]|null, "phase": "prefill"|"decode"|null}
     inputs      {"texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int,
                  "rows": [[[id], [type]]], only where they were tokenized before}
     RESULT.json {"schema": 1, "runtime": {"name", "version", "providers"}, "threads", "load_ms", "first_ms", "warmup",
@@ -30,9 +30,25 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact
 
-__all__ = ["WORKERS", "Call", "Completed", "Fidelity", "Inputs", "Job", "Mode", "Place", "Sitting", "TokenIds", "Work"]
+__all__ = [
+    "WORKERS",
+    "Call",
+    "Completed",
+    "Fidelity",
+    "Inputs",
+    "Job",
+    "Mode",
+    "Phase",
+    "Place",
+    "Sitting",
+    "TokenIds",
+    "Work",
+]
 
-Mode = Literal["predict", "latency", "count"]
+Mode = Literal[
+    "predict", "latency", "count", "score", "dump", "generate", "bandwidth"
+]  # from "score" on: runtimes/lm.py
+Phase = Literal["prefill", "decode"]  # of a language model: reading a prompt, or one step after it
 TokenIds = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # of each row: ids, and type ids (ragged)
 Fidelity = Literal["measured", "emulated"]  # emulated: right answers and instruction counts, meaningless times
 WORKERS = Path(__file__).parent / "runtimes" / "workers"  # pushed to a device as it is
@@ -87,7 +103,8 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Call:
-    """How it is fed. `seconds` or `iterations` for latency; `timeout` in seconds, for the whole process."""
+    """How it is fed. `seconds` or `iterations` for latency; `timeout` in seconds, for the whole process; `phase`: what
+    is timed of a language model."""
 
     mode: Mode
     threads: int
@@ -97,6 +114,7 @@ class Call:
     iterations: int | None = None
     items: tuple[int, ...] | None = None
     timeout: float = 600.0
+    phase: Phase | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,7 @@ class Job:
             "seconds": call.seconds,
             "iterations": call.iterations,
             "items": list(call.items) if call.items is not None else None,
+            "phase": call.phase,
         }
 
 

@@ -1,0 +1,151 @@
+"""Runtimes of language models by format, and what is asked of them beyond times. They are fed token ids (windows).
+
+JOB.json    as in `edgekit/jobs.py`; its inputs hold "rows". With "mode": "score"|"dump"|"generate" also
+            {"scored_from": int, "reference": path|null, "output": path|null, "new_tokens": int}
+RESULT.json score: {"nll": [[nats]], "top1": [[id]]}, and with a reference {"kld": [[nats]], "agreed": [[bool]]},
+            of each row the tokens from `scored_from` on; dump: {"shape": [windows, tokens, vocabulary]} of the
+            file that it wrote, which is such a reference; generate: {"tokens": [[id]]}
+                bandwidth (`lm_bandwidth_worker.py`): {"bytes_per_second"} of memory that is read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ConfigDict, JsonValue, ValidationError
+
+from edgekit.artifact import Artifact, Frozen
+from edgekit.errors import DeviceError
+from edgekit.jobs import Call, Inputs, Job, Place
+from edgekit.runtimes import Runtimes
+from edgekit.runtimes.base import Runtime, WorkerRuntime
+
+__all__ = [
+    "LM_RUNTIMES",
+    "Answers",
+    "Asked",
+    "ask",
+    "bandwidth_job",
+    "inputs_of_rows",
+    "language_runtimes",
+    "read_answers",
+]
+
+BANDWIDTH_SECONDS = 0.5
+LM_TORCH = WorkerRuntime(
+    name="torch",
+    libraries=("torch", "transformers"),
+    worker="lm_torch_worker.py",
+    model="",
+    tokenizer=None,
+    provider="cpu",
+    package=True,
+    batches=False,
+)
+LM_RUNTIMES: Runtimes = {
+    "hf": LM_TORCH,
+    "gguf": WorkerRuntime(
+        name="llama.cpp",
+        libraries=("llama-cpp-python",),
+        worker="lm_llama_worker.py",
+        model="model.gguf",
+        tokenizer=None,
+        provider="cpu",
+        install="pip install 'edgekit[gguf]'",
+        batches=False,
+    ),
+    "onnx-genai": WorkerRuntime(
+        name="onnxruntime-genai",
+        libraries=("onnxruntime-genai",),
+        worker="lm_genai_worker.py",
+        model="",
+        tokenizer=None,
+        provider="cpu",
+        install="pip install 'edgekit[genai]'",
+        batches=False,
+    ),
+}
+
+
+def language_runtimes(runtimes: Runtimes) -> Runtimes:
+    """What executes language models where `runtimes` execute classifiers: none in a browser or in the pushed Python."""
+    if "hf" not in runtimes:
+        return {}
+    provider = runtimes["hf"].provider
+    return LM_RUNTIMES if provider == "cpu" else {"hf": replace(LM_TORCH, provider=provider)}
+
+
+@dataclass(frozen=True)
+class Asked(Job):
+    """A job about what a language model says. `reference`: a .npy file of log-probabilities alone in its folder, which
+    is named by its digest; `output`: where such a file is written, on this machine."""
+
+    scored_from: int = 1
+    reference: Path | None = None
+    output: Path | None = None
+    new_tokens: int = 0
+
+    def wire(self, place: Place) -> dict[str, JsonValue]:
+        """JOB.json for that place."""
+        known: JsonValue = None
+        if self.reference is not None:
+            folder = self.reference.parent
+            known = f"{place.bundle(folder, folder.name)}/{self.reference.name}"
+        return {
+            **super().wire(place),
+            "scored_from": self.scored_from,
+            "reference": known,
+            "output": str(self.output) if self.output is not None else None,
+            "new_tokens": self.new_tokens,
+        }
+
+
+class Answers(Frozen):
+    """What came back: by row, figures of its tokens (see the top of this file), and what computed them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    nll: list[list[float]] = []
+    top1: list[list[int]] = []
+    kld: list[list[float]] | None = None
+    agreed: list[list[bool]] | None = None
+    tokens: list[list[int]] = []
+    bytes_per_second: float = 0.0
+
+
+def inputs_of_rows(rows: Iterable[Sequence[int]]) -> Inputs:
+    """Rows of token ids as inputs. No text goes along."""
+    given = tuple((tuple(int(token) for token in row), ()) for row in rows)
+    return Inputs((), None, max((len(ids) for ids, _ in given), default=0), rows=given)
+
+
+def ask(
+    runtime: Runtime,
+    artifact: Artifact,
+    rows: Iterable[Sequence[int]],
+    call: Call,
+    *,
+    scored_from: int = 1,
+    reference: Path | None = None,
+    output: Path | None = None,
+    new_tokens: int = 0,
+) -> Asked:
+    """The process to run, by `call.mode`. Raises DeviceError as `Runtime.job` does."""
+    job = runtime.job(artifact, inputs_of_rows(rows), call)
+    return Asked(**vars(job), scored_from=scored_from, reference=reference, output=output, new_tokens=new_tokens)
+
+
+def read_answers(raw: bytes, name: str) -> Answers:
+    """RESULT.json that a runtime's `parse` found sound. Raises DeviceError for one that is broken."""
+    try:
+        return Answers.model_validate_json(raw)
+    except ValidationError as error:
+        raise DeviceError(f"{name}: broken result ({error.errors()[0]['loc']})") from None
+
+
+def bandwidth_job(artifact: Artifact, threads: int) -> Job:
+    """Work that reads memory for a moment, where the artifact is measured: `Answers.bytes_per_second`."""
+    call = Call("bandwidth", threads, seconds=BANDWIDTH_SECONDS, timeout=120.0)
+    return Job(artifact, "lm_bandwidth_worker.py", "", None, inputs_of_rows([]), call)
