@@ -29,7 +29,8 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
     """Export to `out_file`; inputs int64 (batch, length), output `logits` (batch, labels) float32.
 
     `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
-    `rewrite`: leave out what the output never reads (see `onnx_rewrite`).
+    `rewrite`: leave out what the output never reads and what the text does not change (see `onnx_rewrite`, `onnx_fold`);
+    the file then takes at most `task.max_length` tokens.
     Source: torch.onnx.export(dynamo=True), torch.onnx.ops.symbolic.
     """
     import torch
@@ -55,7 +56,7 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
         )
     assert program is not None
     program.save(str(out_file))
-    _tidy(out_file, rewrite)
+    _tidy(out_file, task.max_length if rewrite else 0)
 
 
 def operators(file: Path) -> dict[str, int]:
@@ -123,12 +124,13 @@ def _key_padding_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__:
     return None if attention_mask is None else attention_mask.to(torch.int32)
 
 
-def _tidy(file: Path, rewrite: bool) -> None:
-    """Rewrite the graph, and drop `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what
+def _tidy(file: Path, longest: int) -> None:
+    """Rewrite the graph (where `longest` tokens are said to be enough), and drop `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what
     each node says of its origin in Python: half a megabyte on a device for nothing."""
     import onnx
 
-    from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
+    from edgekit.formats.onnx_fold import fold_positions, fuse_gelu
+    from edgekit.formats.onnx_rewrite import drop_reshapes, drop_unread, first_token_only
 
     model = onnx.load(str(file))
     del model.graph.value_info[:]
@@ -136,7 +138,10 @@ def _tidy(file: Path, rewrite: bool) -> None:
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    if rewrite:
+    if longest:
         drop_reshapes(model)
         first_token_only(model)
+        fuse_gelu(model)
+        fold_positions(model, longest)
+        drop_unread(model.graph)
     onnx.save(model, str(file))

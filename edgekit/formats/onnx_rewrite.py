@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["drop_reshapes", "first_token_only"]
+__all__ = ["drop_reshapes", "drop_unread", "first_token_only"]
 
 UNARY = ("Erf", "Gelu", "Relu", "Sigmoid", "Tanh", "Sqrt")
 BINARY = ("Add", "Sub", "Mul", "Div", "Pow")
@@ -33,7 +33,7 @@ def drop_reshapes(model: onnx.ModelProto) -> int:
         last = _below_reshapes(graph, attention.output[0])
         if last != attention.output[0]:
             _rename_readers(graph, last, attention.output[0])
-    _drop_unread(graph)
+    drop_unread(graph)
     return before - len(graph.node)
 
 
@@ -138,7 +138,8 @@ def _rename_readers(graph: onnx.GraphProto, old: str, new: str) -> None:
                 node.input[place] = new
 
 
-def _drop_unread(graph: onnx.GraphProto) -> None:
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove nodes and initializers that nothing reads."""
     outputs = {value.name for value in graph.output}
     while True:
         read = {name for node in graph.node for name in node.input} | outputs
