@@ -29,8 +29,8 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
     """Export to `out_file`; inputs int64 (batch, length), output `logits` (batch, labels) float32.
 
     `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
-    `rewrite`: leave out what the output never reads and what the text does not change (see `onnx_rewrite`, `onnx_fold`);
-    the file then takes at most `task.max_length` tokens.
+    `rewrite`: leave out what the output never reads and what no text changes (see `onnx_rewrite`, `onnx_fold`); the file
+    then takes at most `task.max_length` tokens.
     Source: torch.onnx.export(dynamo=True), torch.onnx.ops.symbolic.
     """
     import torch
@@ -125,8 +125,11 @@ def _key_padding_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__:
 
 
 def _tidy(file: Path, longest: int) -> None:
-    """Rewrite the graph (where `longest` tokens are said to be enough), and drop `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what
-    each node says of its origin in Python: half a megabyte on a device for nothing."""
+    """Rewrite the graph (where `longest` tokens are said to be enough), and drop what only costs bytes.
+
+    That is `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what each node says of its
+    origin in Python: half a megabyte on a device for nothing.
+    """
     import onnx
 
     from edgekit.formats.onnx_fold import fold_positions, fuse_gelu

@@ -1,7 +1,7 @@
 """Exact rewrites of an exported encoder: what does not depend on the text is computed once, and GELU by one operator.
 
-Positions are a table that is cut to the text's length, not looked up; a single segment is a constant row, which is added
-to that table beforehand. Rows past the longest input that the task has are left out.
+Positions are a table that is cut to the text's length, not looked up; a single segment is a constant row, which is
+added to that table beforehand. Rows past the longest input that the task has are left out.
 """
 
 from __future__ import annotations
