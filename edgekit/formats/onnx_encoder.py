@@ -29,8 +29,8 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
     """Export to `out_file`; inputs int64 (batch, length), output `logits` (batch, labels) float32.
 
     `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
-    `rewrite`: leave out what the output never reads and what no text changes (see `onnx_rewrite`, `onnx_fold`); the file
-    then takes at most `task.max_length` tokens.
+    `rewrite`: leave out what the output never reads and what no text changes (see `onnx_rewrite`, `onnx_fold`); the
+    file then takes at most `task.max_length` tokens.
     Source: torch.onnx.export(dynamo=True), torch.onnx.ops.symbolic.
     """
     import torch

@@ -35,8 +35,8 @@ class Export(Config):
     )
     rewrite: bool = Field(
         default=True,
-        description="ONNX: compute neither what the output never reads (a classifier's last layer past the first token) "
-        "nor what no text changes (positions, past the longest input too).",
+        description="ONNX: compute neither what the output never reads (a classifier's last layer past its first "
+        "token) nor what no text changes (positions, past the longest input too).",
     )
     tolerance: float = Field(
         default=0.0,
