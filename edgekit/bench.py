@@ -16,7 +16,7 @@ import numpy as np
 from edgekit.artifact import Artifact
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, UsageError
-from edgekit.jobs import Call, Sitting
+from edgekit.jobs import Call, Inputs, Job, Phase, Sitting
 from edgekit.machine import Machine
 from edgekit.progress import Progress, Silent
 from edgekit.report.schema import Conditions, LengthSummary, RuntimeInfo
@@ -28,25 +28,27 @@ from edgekit.runtimes.onnxruntime_web import token_ids
 from edgekit.schedule import choose_rows, fixed_length, groups
 from edgekit.transports import LOCAL, Transport
 
-__all__ = ["Bench", "Block", "Decided", "Measurement", "measure"]
+__all__ = ["Bench", "Block", "Decided", "Measurement", "Session", "measure", "run_session"]
 
 Decided = Callable[["Bench"], bool]
 START_SECONDS = 60.0  # of a sitting's time limit, for each file: to start and load it
 
 
 @dataclass
-class _Session:
-    """What stays the same through a measurement, and the blocks so far."""
+class Session:
+    """What stays the same through a measurement, and the blocks so far. `feed`: a file's inputs, of which `items` rows
+    are timed; `phase`: what is timed of a language model."""
 
     deployables: Mapping[str, Artifact]
     baseline: str
-    fed: Table
-    rows: tuple[int, ...]
+    feed: Callable[[Artifact], Inputs]
+    items: int
     workload: Workload
     transport: Transport
     runtimes: Runtimes
     machine: Machine
     conditions: Conditions
+    phase: Phase | None = None
     blocks: list[Block] = field(default_factory=list)
 
     def runtime(self, name: str) -> Runtime:
@@ -77,11 +79,15 @@ def measure(
     if len(table) == 0:
         raise DataError(f"{table.name} is empty: nothing to time")
     _check_workload(deployables, workload, runtimes)
-    session = _session(deployables, baseline, table, workload, transport, runtimes)
+    return run_session(_session(deployables, baseline, table, workload, transport, runtimes), progress, decided)
+
+
+def run_session(session: Session, progress: Progress | None = None, decided: Decided | None = None) -> Bench:
+    """Measure what a session is about; see `measure`."""
     watch = progress or Silent()
     interrupted = False
     try:
-        if transport.fidelity == "emulated":
+        if session.transport.fidelity == "emulated":
             _counts(session, watch)
         else:
             _rounds(session, watch, decided)
@@ -100,7 +106,7 @@ def _session(
     workload: Workload,
     transport: Transport,
     runtimes: Runtimes,
-) -> _Session:
+) -> Session:
     workload = workload.model_copy(update={"threads": workload.threads or threads_for(transport)})
     rows = choose_rows(table, workload)
     fed = fixed_length(table.take(rows), workload.length) if workload.length else table.take(rows)
@@ -116,10 +122,20 @@ def _session(
         transport=transport.name,
         fidelity=transport.fidelity,
     )
-    return _Session(deployables, baseline, fed, rows, workload, transport, runtimes, transport.probe(), conditions)
+    return Session(
+        deployables,
+        baseline,
+        lambda artifact: inputs_of(artifact, fed, workload.length),
+        len(rows),
+        workload,
+        transport,
+        runtimes,
+        transport.probe(),
+        conditions,
+    )
 
 
-def _summary(session: _Session, *, interrupted: bool = False) -> Bench:
+def _summary(session: Session, *, interrupted: bool = False) -> Bench:
     rounds = len({block.round for block in session.blocks if block.kind == "latency"})
     conditions = session.conditions.model_copy(update={"rounds": rounds})
     return summarize(
@@ -138,14 +154,14 @@ def _check_workload(deployables: Mapping[str, Artifact], workload: Workload, run
             raise UsageError(what, hint="leave it out, or measure with batch 1")
 
 
-def _counts(session: _Session, progress: Progress) -> None:
+def _counts(session: Session, progress: Progress) -> None:
     """Instructions of every file, the baseline's first."""
     names = sorted(session.deployables, key=lambda name: name != session.baseline)
     for name in progress.track(names, "counting instructions", len(names)):
         session.blocks.append(_single(session, "count", 0, name, 1))
 
 
-def _rounds(session: _Session, progress: Progress, decided: Decided | None) -> None:
+def _rounds(session: Session, progress: Progress, decided: Decided | None) -> None:
     """Whole rounds until the workload is satisfied. The budget is of the sittings: waiting for a device is free."""
     workload, spent = session.workload, 0.0
     least = workload.rounds
@@ -162,7 +178,7 @@ def _rounds(session: _Session, progress: Progress, decided: Decided | None) -> N
         session.blocks += found
 
 
-def _throughput(session: _Session, progress: Progress) -> None:
+def _throughput(session: Session, progress: Progress) -> None:
     """Every file alone, at each batch, twice."""
     plan = [
         (number, name, batch)
@@ -175,17 +191,12 @@ def _throughput(session: _Session, progress: Progress) -> None:
         session.blocks.append(_single(session, "throughput", number, name, batch))
 
 
-def _sitting(session: _Session, number: int, group: Sequence[str]) -> list[Block]:
+def _sitting(session: Session, number: int, group: Sequence[str]) -> list[Block]:
     """One block for each file of the group, the second baseline's of kind "control". Raises DeviceError."""
     workload = session.workload
     call = _call(session, "latency", workload.batch)
-    jobs = tuple(
-        session.runtime(name).job(
-            session.deployables[name], inputs_of(session.deployables[name], session.fed, workload.length), call
-        )
-        for name in group
-    )
-    items = len(session.rows) // workload.batch
+    jobs = tuple(_job(session, name, call) for name in group)
+    items = session.items // workload.batch
     timeout = START_SECONDS * len(jobs) + 20 * workload.seconds
     sitting = Sitting(jobs, items, workload.seconds, timeout, seed=workload.seed + number)
     completed = session.transport.run(sitting)
@@ -201,12 +212,9 @@ def _sitting(session: _Session, number: int, group: Sequence[str]) -> list[Block
     ]
 
 
-def _single(session: _Session, kind: Kind, number: int, name: str, batch: int) -> Block:
+def _single(session: Session, kind: Kind, number: int, name: str, batch: int) -> Block:
     """A file alone in a process: throughput, or instructions. Raises DeviceError, with the file's id."""
-    artifact = session.deployables[name]
-    runtime = session.runtime(name)
-    call = _call(session, "count" if kind == "count" else "latency", batch)
-    job = runtime.job(artifact, inputs_of(artifact, session.fed, session.workload.length), call)
+    job = _job(session, name, _call(session, "count" if kind == "count" else "latency", batch))
     try:
         completed = session.transport.run(job)
     except DeviceError as error:
@@ -214,13 +222,18 @@ def _single(session: _Session, kind: Kind, number: int, name: str, batch: int) -
     samples = _parse(session, name, completed.raw)
     if kind != "count":
         _check_times(name, samples)
-    items = tuple(at % (len(session.rows) // batch) for at in range(len(samples.wall_ms)))
+    items = tuple(at % (session.items // batch) for at in range(len(samples.wall_ms)))
     found = _block(name, kind, number, batch, items, samples, completed.seconds)
     return found.model_copy(update={"instructions": completed.instructions})
 
 
-def _call(session: _Session, mode: str, batch: int) -> Call:
-    workload, counted = session.workload, min(8, len(session.rows))
+def _job(session: Session, name: str, call: Call) -> Job:
+    artifact = session.deployables[name]
+    return session.runtime(name).job(artifact, session.feed(artifact), call)
+
+
+def _call(session: Session, mode: str, batch: int) -> Call:
+    workload, counted = session.workload, min(8, session.items)
     return Call(
         "count" if mode == "count" else "latency",
         1 if mode == "count" else workload.threads,  # the counter of instructions is not atomic
@@ -229,10 +242,11 @@ def _call(session: _Session, mode: str, batch: int) -> Call:
         seconds=min(workload.seconds, 0.5),
         iterations=counted if mode == "count" else None,
         timeout=limit_for(session.transport, 600.0 + 20 * workload.seconds),
+        phase=session.phase,
     )
 
 
-def _parse(session: _Session, name: str, raw: bytes) -> Samples:
+def _parse(session: Session, name: str, raw: bytes) -> Samples:
     try:
         return read_samples(session.runtime(name), raw, session.transport)
     except DeviceError as error:
