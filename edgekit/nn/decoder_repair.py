@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.nn.decoder_families import DecoderFamily, decoder_family, module_axes, split_layer
 from edgekit.nn.decoder_sizes import sizes_of
+from edgekit.nn.decoder_statistics import moments
 from edgekit.nn.decoder_surgery import Keep, indices
+from edgekit.progress import Progress
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["repair", "site", "solve"]
+__all__ = ["moments_fit", "repair", "repair_by_parts", "site", "sites", "solve"]
 
+ROOM = 2**30  # bytes of second moments held at once
 RIDGE = 1e-3  # of the mean variance of what is read: keeps the solution near the old weights where nothing was seen
 
 
@@ -24,6 +27,44 @@ def site(family: DecoderFamily, path: str) -> str | None:
     if layer is None or matrix not in family.matrices:
         return None
     return f"{family.layers}.{layer}.{family.reads.get(matrix, matrix)}"
+
+
+def sites(model: PreTrainedModel) -> list[str]:
+    """All that the matrices of the layers read, in order, and what `lm_head` reads."""
+    family = decoder_family(model.config.model_type)
+    found = dict.fromkeys(site(family, path) for path, _ in model.named_modules())
+    return [*(path for path in found if path is not None), "lm_head"]
+
+
+def _parts(model: PreTrainedModel, paths: Sequence[str]) -> Iterator[list[str]]:
+    """`paths` in runs whose second moments take at most `ROOM` bytes (a run has at least one)."""
+    family, sizes = decoder_family(model.config.model_type), sizes_of(model.config)
+    part: list[str] = []
+    used = 0
+    for path in paths:
+        axes = module_axes(family, split_layer(family, path)[1])[1]
+        need = 8 * sum(sizes.axis(axis) for axis in axes) ** 2
+        if part and used + need > ROOM:
+            yield part
+            part, used = [], 0
+        part.append(path)
+        used += need
+    yield part
+
+
+def moments_fit(model: PreTrainedModel) -> bool:
+    """Whether the second moments of all sites may be held at once."""
+    return len(list(_parts(model, sites(model)))) == 1
+
+
+def repair_by_parts(
+    model: PreTrainedModel, keep: Keep, data: Sequence[torch.Tensor], progress: Progress | None = None
+) -> dict[str, torch.Tensor]:
+    """As `repair`; the moments are found on the way, by as many runs over the data as memory asks for."""
+    found: dict[str, torch.Tensor] = {}
+    for part in _parts(model, sites(model)):
+        found |= repair(model, keep, moments(model, part, data, progress))
+    return found
 
 
 def solve(weight: torch.Tensor, second: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
@@ -55,7 +96,7 @@ def repair(model: PreTrainedModel, keep: Keep, second: Mapping[str, torch.Tensor
     for path, module in model.named_modules():
         source = site(family, path)
         layer, matrix = split_layer(family, path)
-        if source not in second or layer not in keep.layers:
+        if source is None or source not in second or layer not in keep.layers:
             continue
         kept = indices(module_axes(family, matrix)[1], keep, sizes, layer)
         moment = second[source]
@@ -93,6 +134,8 @@ def _norms(model: PreTrainedModel, keep: Keep, second: Mapping[str, torch.Tensor
         }
     found = {}
     for norm, reader in readers.items():
+        if reader not in second:
+            continue
         scale = model.get_submodule(norm).weight.detach().double() + family.norm_offset
         shares = second[reader].diagonal()[: sizes.hidden] / scale.square().clamp_min(1e-12) / sizes.hidden
         gain = shares[keep.hidden].sum().sqrt()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.errors import StageError
 from edgekit.nn.decoder_families import Axis, decoder_family, split_layer, tensor_axes
@@ -13,7 +13,17 @@ from edgekit.nn.decoder_families import Axis, decoder_family, split_layer, tenso
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["BLOCK", "ROW", "Sizes", "inexpressible", "parameters", "sizes_of", "smaller_config", "unit_of"]
+__all__ = [
+    "BLOCK",
+    "ROW",
+    "Sizes",
+    "inexpressible",
+    "parameters",
+    "renumbered",
+    "sizes_of",
+    "smaller_config",
+    "unit_of",
+]
 
 ROW = 256  # a K-quant packs rows of whole 256s
 BLOCK = 32  # Q4_0, Q8_0 and block-wise int4 in ONNX pack 32s
@@ -53,9 +63,13 @@ def sizes_of(config: PreTrainedConfig) -> Sizes:
     )
 
 
-def smaller_config(config: PreTrainedConfig, sizes: Sizes, layers: Sequence[int]) -> PreTrainedConfig:
-    """The config of `sizes`, of whose layers `layers` (old numbers) are left. Raises StageError where it has no words
-    for them."""
+def smaller_config(
+    config: PreTrainedConfig, sizes: Sizes, layers: Sequence[int], ids: Mapping[int, int] | None = None
+) -> PreTrainedConfig:
+    """The config of `sizes`, of whose layers `layers` (old numbers) are left; `ids`: a token's old id -> the new one.
+
+    Raises StageError where config.json has no words for the sizes.
+    """
     from huggingface_hub.errors import StrictDataclassError
 
     family = decoder_family(config.model_type)
@@ -65,6 +79,7 @@ def smaller_config(config: PreTrainedConfig, sizes: Sizes, layers: Sequence[int]
     if getattr(config, "scale_attn_by_inverse_layer_idx", False) and sizes.layers != old.layers:
         raise StageError("layers cannot be removed: the model scales attention by the number of the layer")
     found = config.to_dict() | {family.ffn_key: sizes.ffn, "vocab_size": sizes.vocabulary}
+    found |= {} if ids is None else renumbered(found, ids)
     found[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = sizes.layers
     if found.get("layer_types"):
         found["layer_types"] = [found["layer_types"][i] for i in layers]
@@ -81,6 +96,16 @@ def smaller_config(config: PreTrainedConfig, sizes: Sizes, layers: Sequence[int]
         raise StageError(f"config.json cannot say these sizes: {str(error).splitlines()[-1].strip()}") from None
     made._attn_implementation = config._attn_implementation
     return cast("PreTrainedConfig", made)
+
+
+def renumbered(settings: Mapping[str, Any], ids: Mapping[int, int]) -> dict[str, Any]:
+    """The `*_token_id` settings (an id, a list of ids, or None) with new ids; those of tokens that are gone are left
+    out."""
+
+    def new(value: Any) -> Any:
+        return [ids[i] for i in value if i in ids] if isinstance(value, list) else ids.get(value)
+
+    return {key: new(value) for key, value in settings.items() if key.endswith("_token_id")}
 
 
 def inexpressible(config: PreTrainedConfig, sizes: Sizes) -> str:

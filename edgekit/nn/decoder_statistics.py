@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from edgekit.nn.decoder_families import DecoderFamily, decoder_family
+from edgekit.nn.decoder_families import decoder_family
 from edgekit.progress import Progress, Silent
 from edgekit.tasks.language_modeling import Windows
 
@@ -16,21 +17,14 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
 
-    Hidden = tuple[torch.Tensor, torch.Tensor]
-
-__all__ = ["batches", "influence", "moments", "reading", "taylor"]
+__all__ = ["batches", "divergence", "influence", "moments", "squares", "taylor"]
 
 
 def batches(windows: Windows, size: int) -> list[torch.Tensor]:
     """Token ids (batch, length) int64."""
     import torch
 
-    return list(torch.from_numpy(windows.ids).long().split(size))
-
-
-def reading(family: DecoderFamily, layers: int, matrix: str) -> list[str]:
-    """Path of `matrix` in each layer."""
-    return [f"{family.layers}.{i}.{matrix}" for i in range(layers)]
+    return [torch.from_numpy(windows.ids[at : at + size]).long() for at in range(0, len(windows), size)]
 
 
 @contextmanager
@@ -42,7 +36,8 @@ def _inputs(model: PreTrainedModel, paths: Sequence[str]) -> Iterator[dict[str, 
         def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             seen[path] = inputs[0]
 
-        return model.get_submodule(path).register_forward_pre_hook(hook)
+        module: torch.nn.Module = model.get_submodule(path)
+        return module.register_forward_pre_hook(hook)
 
     handles = [keep(path) for path in paths]
     try:
@@ -73,6 +68,36 @@ def moments(
     return found
 
 
+def squares(
+    model: PreTrainedModel, paths: Sequence[str], data: Sequence[torch.Tensor], progress: Progress | None = None
+) -> dict[str, torch.Tensor]:
+    """E[x^2] (in,), float64, of what the modules at `paths` read."""
+    import torch
+
+    found: dict[str, torch.Tensor] = {}
+    tokens = sum(ids.numel() for ids in data)
+    with _inputs(model, paths) as seen, torch.inference_mode():
+        for ids in (progress or Silent()).track(data, "activations", len(data)):
+            model(input_ids=ids.to(model.device), use_cache=False)
+            for path in paths:
+                energy = seen[path].flatten(0, -2).double().square().sum(0) / tokens
+                found[path] = found[path] + energy if path in found else energy
+    return found
+
+
+def divergence(original: PreTrainedModel, model: PreTrainedModel, data: Sequence[torch.Tensor]) -> float:
+    """Mean KL divergence (nats a token) of `model` from `original`, which has the same vocabulary."""
+    import torch
+
+    total = 0.0
+    with torch.inference_mode():
+        for ids in data:
+            inputs = ids.to(model.device)
+            wanted, found = (m(input_ids=inputs, use_cache=False).logits.log_softmax(-1) for m in (original, model))
+            total += float(torch.nn.functional.kl_div(found, wanted, reduction="sum", log_target=True))
+    return total / sum(ids.numel() for ids in data)
+
+
 def taylor(
     model: PreTrainedModel, paths: Sequence[str], data: Sequence[torch.Tensor], progress: Progress | None = None
 ) -> dict[str, torch.Tensor]:
@@ -94,9 +119,7 @@ def taylor(
     return found
 
 
-def influence(
-    model: PreTrainedModel, data: Sequence[torch.Tensor], progress: Progress | None = None
-) -> list[float]:
+def influence(model: PreTrainedModel, data: Sequence[torch.Tensor], progress: Progress | None = None) -> list[float]:
     """1 - mean cosine of each layer's input and output: "block influence" (Men et al. 2024, ShortGPT)."""
     import torch
 
@@ -108,6 +131,6 @@ def influence(
         for ids in (progress or Silent()).track(data, "layer influence", len(data)):
             model(input_ids=ids.to(model.device), use_cache=False)
             states = [seen[path] for path in (*paths, family.final_norm)]
-            for i, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+            for i, (before, after) in enumerate(pairwise(states)):
                 totals[i] += float((1 - torch.nn.functional.cosine_similarity(before, after, dim=-1)).sum())
     return [total / sum(ids.numel() for ids in data) for total in totals]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from edgekit.nn.decoder_families import Axis, DecoderFamily, decoder_family, split_layer, tensor_axes
-from edgekit.nn.decoder_sizes import Sizes, sizes_of, smaller_config
+from edgekit.nn.decoder_sizes import Sizes, renumbered, sizes_of, smaller_config
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +93,8 @@ def shrink(model: PreTrainedModel, keep: Keep, repaired: Mapping[str, torch.Tens
     family = decoder_family(model.config.model_type)
     old = sizes_of(model.config)
     new = keep.sizes(old)
-    config = smaller_config(model.config, new, keep.layers)
+    ids = {int(before): after for after, before in enumerate(keep.vocabulary)}
+    config = smaller_config(model.config, new, keep.layers, ids)
     numbers = {before: after for after, before in enumerate(keep.layers)}
     weights = {}
     for name, tensor in model.state_dict().items():
@@ -105,7 +106,10 @@ def shrink(model: PreTrainedModel, keep: Keep, repaired: Mapping[str, torch.Tens
             found = found.index_select(dimension, indices(axes, keep, old, layer).to(found.device))
         renamed = name if layer is None else f"{family.layers}.{numbers[layer]}.{rest}"
         weights[renamed] = _rescaled(found, family, rest, old, new).contiguous()
-    return _built(model, config, weights)
+    made = _built(model, config, weights)
+    made.generation_config = copy.deepcopy(model.generation_config)
+    made.generation_config.update(**renumbered(model.generation_config.to_dict(), ids))
+    return made
 
 
 def _rescaled(tensor: torch.Tensor, family: DecoderFamily, name: str, old: Sizes, new: Sizes) -> torch.Tensor:
@@ -131,5 +135,4 @@ def _built(model: PreTrainedModel, config: PreTrainedConfig, weights: dict[str, 
         made = type(model)(config).to(dtype=model.dtype, device=model.device)
     made.tie_weights()
     made.load_state_dict(weights)
-    made.generation_config = copy.deepcopy(model.generation_config)
     return cast("PreTrainedModel", made.eval())

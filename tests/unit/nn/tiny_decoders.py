@@ -22,7 +22,7 @@ def tiny_decoder(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A model with weights (and biases, and norms) far from their stock initialization; a norm's epsilon hardly counts."""
+    """A model with weights, biases and norms far from their stock initialization; a norm's epsilon hardly counts."""
     sizes: dict[str, object] = {"vocab_size": vocabulary, "tie_word_embeddings": tied, "pad_token_id": None}
     sizes |= {"bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 64}
     if family == "gpt2":
