@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ __all__ = ["VERSION", "LmPrune", "lm_prune"]
 
 VERSION = 1
 PROBE_BATCHES = 4  # of the calibration data, to measure what a size costs
-TEMPLATE = "chat_template.jinja"
 NAMES = {"layers": "layers", "hidden": "hidden width", "groups": "key-value groups", "ffn": "FFN"}
 
 
@@ -117,8 +115,6 @@ def lm_prune(source: Artifact, config: LmPrune, out: Path, context: Context) -> 
     written = read_config(source.path)
     family_of_config(written)
     copy_tokenizer(source.path, out)
-    if (source.path / TEMPLATE).is_file():
-        shutil.copyfile(source.path / TEMPLATE, out / TEMPLATE)
     with threads(context.threads):
         model, log = load_decoder(source.path, device=context.device), _Log()
         before = size_of(model)
