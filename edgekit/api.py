@@ -176,6 +176,11 @@ def choose_device(name: str) -> str:
 
 def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables: Mapping[SplitName, Table]) -> None:
     spec = STAGES[stage]
+    kind = source.task.kind if source.task else "text-classification"
+    if spec.task != kind:
+        other = f"lm-{stage}" if kind == "language-modeling" else stage.removeprefix("lm-")
+        hint = f"use edgekit {other}" if other in STAGES else ""
+        raise UsageError(f"{stage} is for {spec.task}; {source.path} is for {kind}", hint=hint)
     if source.format not in spec.accepts:
         wanted = " or ".join(spec.accepts)
         raise UsageError(f"{stage} works on {wanted}; {source.path} is {source.format}")

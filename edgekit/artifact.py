@@ -142,8 +142,9 @@ class Artifact:
 
     @property
     def model_file(self) -> Path:
-        """The one model file of an `onnx` or `gguf` artifact."""
-        return self.path / f"model.{self.format}" if self.format != "hf" else self.path / "model.safetensors"
+        """The one model file; of a checkpoint in shards, where its only file would be."""
+        names = {"hf": "model.safetensors", "onnx-genai": "model.onnx"}
+        return self.path / names.get(self.format, f"model.{self.format}")
 
     @classmethod
     def open(cls, path: Path) -> Artifact:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgekit.artifact import Artifact, Frozen
+from edgekit.artifact import Artifact
 from edgekit.bench import Bench, Decided, Session, run_session
 from edgekit.decode_bytes import decode_bytes
 from edgekit.errors import DataError, UsageError
 from edgekit.jobs import Phase
 from edgekit.progress import Progress
-from edgekit.report.schema import Conditions, Latency, LengthSummary
+from edgekit.report.schema import Conditions, Latency, LengthSummary, Speed
 from edgekit.running import threads_for
 from edgekit.runtimes import Runtimes, Workload, runtime_of
 from edgekit.runtimes.lm import LM_RUNTIMES, bandwidth_job, inputs_of_rows, read_answers
@@ -23,23 +23,9 @@ from edgekit.statistics import Interval
 from edgekit.tasks.language_modeling import Windows
 from edgekit.transports import LOCAL, Transport
 
-__all__ = ["LmBench", "Speed", "measure_lm"]
+__all__ = ["LmBench", "measure_lm"]
 
 LENGTH = 128  # tokens of the context and of the prompt, unless the workload says otherwise
-
-
-class Speed(Frozen):
-    """A file's speed: tokens per second, and milliseconds to the first token of a prompt (without loading).
-
-    `decode_bytes`: of weights that one step reads; `bandwidth_share`: those bytes per second over what the machine's
-    memory gave in the same minutes (above 1: they come from a cache).
-    """
-
-    decode_per_second: Interval
-    prefill_per_second: Interval
-    ttft_ms: Interval
-    decode_bytes: int
-    bandwidth_share: float
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from edgekit.machine import default_threads
 from edgekit.running import limit_for, read_samples, threads_for
 from edgekit.runtimes import RUNTIMES, Runtimes, runtime_of
 from edgekit.runtimes.base import inputs_of, task_of
-from edgekit.statistics import Chance, Drop, chance_check, mcnemar, paired_difference
+from edgekit.statistics import Drop, mcnemar, paired_difference
 from edgekit.tasks.text_classification import batches, encode, label_ids, metrics
 from edgekit.transports import LOCAL, Transport
 
-__all__ = ["Predictions", "agreement", "at_chance", "correct", "paired_drop", "predict", "predict_torch", "score"]
+__all__ = ["Predictions", "correct", "paired_drop", "predict", "predict_torch", "score"]
 
 SECONDS_PER_ROW = 2.0  # of the time limit: generous for a small board, finite for a hung job
 TORCH_BATCH = 32
@@ -173,21 +173,6 @@ def paired_drop(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Drop:
     only_parent, only_child = int(np.sum(parent & ~child)), int(np.sum(child & ~parent))
     found = paired_difference(only_parent, only_child, len(parent))
     return Drop(value=found.value, low=found.low, high=found.high, p_value=mcnemar(only_parent, only_child))
-
-
-def agreement(first: Predictions, second: Predictions) -> float:
-    """Share of rows on which both predict the same label, right or wrong. Raises ValueError for unlike row counts."""
-    if len(first.logits) != len(second.logits):
-        raise ValueError(f"{len(first.logits)} and {len(second.logits)} rows cannot be paired")
-    return float(np.mean(first.labels == second.labels))
-
-
-def at_chance(predictions: Predictions, table: Table, task: Task) -> Chance:
-    """Whether the classifier is not significantly better than always answering the commonest label of these data.
-
-    Whoever compares with such a model compares with noise: a gate refuses it. Raises DataError as `score` does.
-    """
-    return chance_check(correct(predictions, table, task), label_ids(table, task))
 
 
 def _read(file: Path) -> Predictions | None:

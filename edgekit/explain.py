@@ -30,6 +30,8 @@ def precision_of(artifact: Artifact) -> str:
     config = artifact.manifest.config
     if artifact.manifest.stage == "quantize":
         return str(config.get("method", "quantized"))
+    if artifact.manifest.stage == "lm-export":
+        return str(config.get("budget") or config.get("type"))
     return str(config.get("precision", "f32")) if artifact.format != "hf" else "f32"
 
 

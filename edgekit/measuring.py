@@ -9,26 +9,27 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from edgekit.answers import Answers, answers_of, at_chance, same_label
 from edgekit.artifact import Artifact
-from edgekit.bench import Bench, Measurement, measure
-from edgekit.correctness import Correctness
+from edgekit.bench import Bench, Decided, Measurement, measure
+from edgekit.bench_lm import measure_lm
 from edgekit.data.table import Table
 from edgekit.errors import UsageError
-from edgekit.evaluate import Predictions, agreement, at_chance, correct, paired_drop, predict, score
+from edgekit.evaluate import paired_drop
 from edgekit.gate import judge, settled
 from edgekit.progress import Progress
 from edgekit.report.html import render_html
 from edgekit.report.markdown import render_markdown
-from edgekit.report.schema import BaselineEntry, Deployable, Report, StepEntry, dump
+from edgekit.report.schema import BaselineEntry, Deployable, Report, Speed, StepEntry, dump
 from edgekit.rules import Rule
 from edgekit.runtimes import runtime_of
 from edgekit.runtimes.base import Workload, task_of
+from edgekit.runtimes.lm import language_runtimes
 from edgekit.sample_size import sample_notes
 from edgekit.targets import Target, find_target
+from edgekit.tasks.language_modeling import make_windows
 
 __all__ = ["Subject", "make_report", "write_report"]
 
@@ -40,16 +41,6 @@ class Subject:
     artifact: Artifact
     path: str
     lineage: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a file predicts, and how that compares with the labels (None where the data have none)."""
-
-    predictions: Predictions
-    correct: NDArray[np.bool_] | None
-    metrics: dict[str, float]
-    packed: Correctness | None = None
 
 
 def make_report(
@@ -80,22 +71,10 @@ def make_report(
         progress.say(f"note: {note}")
     machine = where.transport.probe(_libraries(artifacts, where))
     workload = workload.model_copy(update={"threads": workload.threads or where.threads})
-    answers = {
-        name: _answers(subjects[name].artifact, table, cache, workload.threads, where)
-        for name in progress.track(list(subjects), f"accuracy on {len(table)} rows")
-    }
+    answers = answers_of(artifacts, baseline, table, workload, where, progress, cache)
     progress.say(f"measuring {len(subjects)} files, interleaved; keep the machine otherwise idle")
     decided = partial(settled, rules)
-    bench = measure(
-        artifacts,
-        baseline,
-        table,
-        workload,
-        progress=progress,
-        transport=where.transport,
-        runtimes=where.runtimes,
-        decided=decided,
-    )
+    bench, speeds = _measure(artifacts, baseline, table, workload, where, progress, decided)
     if bench.interrupted:
         notes = (*notes, f"measuring was stopped: {_whole(bench)}")
     if bench.conditions.fidelity == "emulated" and bench.measurements[baseline].instructions is None:
@@ -107,9 +86,13 @@ def make_report(
         machine=machine,
         seconds=round(time.perf_counter() - start, 1),
         steps=steps,
-        deployables=tuple(_deployable(subjects[n], bench.measurements[n], answers[n], base) for n in names),
-        baseline=BaselineEntry.model_validate(_common(subjects[baseline], bench.measurements[baseline], base)),
-        baseline_check=at_chance(base.predictions, table, task_of(artifacts[baseline])) if table.labels else None,
+        deployables=tuple(
+            _deployable(subjects[n], bench.measurements[n], answers[n], base, speeds.get(n)) for n in names
+        ),
+        baseline=BaselineEntry.model_validate(
+            _common(subjects[baseline], bench.measurements[baseline], base, speeds.get(baseline))
+        ),
+        baseline_check=at_chance(base),
         control=bench.control,
         conditions=bench.conditions.model_copy(update={"target": where.name}),
         task=task_of(artifacts[baseline]),
@@ -151,23 +134,51 @@ def _whole(bench: Bench) -> str:
     return f"the figures are of {bench.conditions.rounds} rounds"
 
 
-def _answers(artifact: Artifact, table: Table, cache: Path | None, threads: int, target: Target) -> Answers:
-    predictions = predict(
-        artifact, table, threads=threads, transport=target.transport, runtimes=target.runtimes, cache=cache
+def _measure(
+    artifacts: Mapping[str, Artifact],
+    baseline: str,
+    table: Table,
+    workload: Workload,
+    target: Target,
+    progress: Progress,
+    decided: Decided,
+) -> tuple[Bench, Mapping[str, Speed]]:
+    """Times by the task: of inferences, or of a language model's decode steps, with its speeds."""
+    base = artifacts[baseline]
+    transport, runtimes = target.transport, target.runtimes
+    if task_of(base).kind == "text-classification":
+        bench = measure(
+            artifacts,
+            baseline,
+            table,
+            workload,
+            progress=progress,
+            transport=transport,
+            runtimes=runtimes,
+            decided=decided,
+        )
+        return bench, {}
+    found = measure_lm(
+        artifacts,
+        baseline,
+        make_windows(base.path, table, task_of(base), most=workload.windows),
+        workload,
+        data=table.name,
+        progress=progress,
+        transport=transport,
+        runtimes=language_runtimes(runtimes),
+        decided=decided,
     )
-    if table.labels is None:
-        return Answers(predictions, None, {})
-    task = task_of(artifact)
-    right = correct(predictions, table, task)
-    packed = Correctness.pack(right.tolist(), table.digest)
-    return Answers(predictions, right, score(predictions, table, task), packed)
+    return found.decode, found.speeds
 
 
-def _deployable(subject: Subject, measured: Measurement, mine: Answers, base: Answers) -> Deployable:
-    common = _common(subject, measured, mine)
+def _deployable(
+    subject: Subject, measured: Measurement, mine: Answers, base: Answers, speed: Speed | None
+) -> Deployable:
+    common = _common(subject, measured, mine, speed)
     drop = paired_drop(base.correct, mine.correct) if base.correct is not None and mine.correct is not None else None
     extra = {
-        "metrics": {**mine.metrics, "agreement": agreement(base.predictions, mine.predictions)},
+        "metrics": {**mine.metrics, "agreement": same_label(base, mine)},
         "accuracy_drop": drop.model_dump() if drop else None,
         "speedup": measured.speedup.model_dump() if measured.speedup else None,
         "rounds": [ratio.model_dump() for ratio in measured.rounds],
@@ -176,8 +187,9 @@ def _deployable(subject: Subject, measured: Measurement, mine: Answers, base: An
     return Deployable.model_validate({**common, **extra})
 
 
-def _common(subject: Subject, measured: Measurement, answers: Answers) -> dict[str, JsonValue]:
+def _common(subject: Subject, measured: Measurement, answers: Answers, speed: Speed | None) -> dict[str, JsonValue]:
     shared: dict[str, JsonValue] = measured.model_dump(exclude={"speedup", "rounds"})
     packed = answers.packed.model_dump() if answers.packed else None
     known = {"path": subject.path, "artifact": subject.artifact.content, "correctness": packed}
+    known["speed"] = speed.model_dump() if speed else None
     return {**shared, **known, "metrics": {**answers.metrics}}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from edgekit.artifact import Artifact, Task
+from edgekit.forecast import next_shape, shape_of
 from edgekit.recipe import Resolved, ResolvedStep
 from edgekit.rules import Rule
-from edgekit.shapes import next_shape, shape_of
+
+EXPORTS = ("export", "lm-export")
 
 __all__ = ["without", "without_inexpressible"]
 
@@ -19,8 +21,8 @@ def without_inexpressible(recipe: Resolved, model: Artifact, task: Task) -> tupl
     for step in recipe.steps:
         if step.source in gone or step.teacher in gone:
             gone[step.id] = gone.get(step.source) or gone[step.teacher]
-        elif step.optional and step.stage == "export" and model.format == "hf":
-            _, obstacles = next_shape(shape_of(model, task), "export", step.config, task)
+        elif step.optional and step.stage in EXPORTS and model.format == "hf":
+            _, obstacles = next_shape(shape_of(model, task), step.stage, step.config, task, model.path)
             if obstacles:
                 gone[step.id] = obstacles[0].what
     return without(recipe, gone)

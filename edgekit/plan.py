@@ -16,12 +16,13 @@ from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_json
 from edgekit.errors import PlanError, Problem
-from edgekit.model_config import number, read_config
+from edgekit.forecast import cost_of, next_shape, shape_of
+from edgekit.model_config import ModelConfig, number, read_config
 from edgekit.nn.families import family_of
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
 from edgekit.sample_size import sample_notes
-from edgekit.shapes import Cost, Shape, cost_of, next_shape, shape_of
+from edgekit.shapes import Cost, Shape
 from edgekit.source import open_model
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
@@ -30,6 +31,7 @@ from edgekit.tasks.text_classification import label_names
 
 __all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels"]
 
+EXPORTS = ("export", "lm-export")
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
 
 
@@ -82,7 +84,8 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
 
     Raises PlanError with every obstacle at once; DataError and ModelError for inputs that cannot be read.
     """
-    columns = Columns(text=recipe.task.text, pair=recipe.task.pair, label=recipe.task.label)
+    label = recipe.task.label if recipe.task.kind == "text-classification" else ""
+    columns = Columns(text=recipe.task.text, pair=recipe.task.pair, label=label)
     splits = load_splits(recipe.data.sources(), columns)
     model = open_model(recipe.model)
     task = _task(recipe, model, splits)
@@ -128,6 +131,8 @@ def step_inputs(
 def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
     """Labels are the training data's where a step trains on them; else the model's own."""
     spec = recipe.task
+    if spec.kind == "language-modeling":
+        return Task(kind=spec.kind, max_length=spec.max_length)
     own = model.task.labels if model.task else ()
     trains = any(step.stage == "finetune" for step in recipe.steps)
     train = splits.tables.get("train")
@@ -146,7 +151,7 @@ def trained_labels(own: tuple[str, ...], train: Table | None) -> tuple[str, ...]
 def _with_task(model: Artifact, task: Task) -> Artifact:
     if model.task is None:
         return model
-    own = task.model_copy(update={"labels": model.task.labels})
+    own = task.model_copy(update={"kind": model.task.kind, "labels": model.task.labels})
     return Artifact(model.path, model.manifest.model_copy(update={"task": own}))
 
 
@@ -167,6 +172,17 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         stage = STAGES[step.stage]
         source = formats[step.source]
         where = f"step {step.id}"
+        if stage.task != recipe.task.kind:
+            other = next(
+                (
+                    s.name
+                    for s in STAGES.values()
+                    if s.task == recipe.task.kind and s.name in (f"lm-{stage.name}", stage.name.removeprefix("lm-"))
+                ),
+                "",
+            )
+            hint = f"use {other}" if other else ""
+            problems.append(Problem(where, f"{stage.name} is for {stage.task}, the task is {recipe.task.kind}", hint))
         if source not in stage.accepts:
             wanted = " or ".join(stage.accepts)
             hint = f"put it before the export of {step.source!r}" if source != "hf" else "export first"
@@ -176,11 +192,11 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
                 problems.append(Problem(where, f"{step.stage} needs {split} data", f"give --{split} FILE"))
         if step.teacher and not trained.get(step.teacher):
             problems.append(Problem(where, f"the teacher {step.teacher!r} was never trained", "fine-tune it first"))
-        if step.stage == "export" and not trained[step.source]:
+        if step.stage in EXPORTS and not trained[step.source]:
             problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
         problems += _method_problems(step, source)
         inherits = trained[step.source] and step.stage != "student"
-        trained[step.id] = inherits or step.stage in ("finetune", "distill")
+        trained[step.id] = inherits or step.stage in ("finetune", "distill", "lm-finetune", "lm-distill")
     for name in recipe.exports:
         if formats[name] == "hf":
             problems.append(
@@ -194,13 +210,21 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
 
 def _length_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
     """Texts longer than the model has positions for would crash at the first long one."""
-    config = read_config(model.path)
-    family = family_of(str(config["model_type"]))
-    positions = number(config, "max_position_embeddings") - family.position_offset
+    positions = _positions(recipe, read_config(model.path))
     if recipe.task.max_length <= positions:
         return []
     what = f"texts of {recipe.task.max_length} tokens, but the model has {positions} positions"
     return [Problem("task.max_length", what, f"use at most {positions}")]
+
+
+def _positions(recipe: Resolved, config: ModelConfig) -> int:
+    """How many tokens the model can tell the places of."""
+    if recipe.task.kind == "language-modeling":
+        return next(
+            (number(config, key) for key in ("max_position_embeddings", "n_positions") if key in config), 1 << 30
+        )
+    family = family_of(str(config["model_type"]))
+    return number(config, "max_position_embeddings") - family.position_offset
 
 
 def _gives(step: ResolvedStep, source: str) -> str:
@@ -233,9 +257,9 @@ def _plan_steps(
     for step in recipe.steps:
         inputs, used = step_inputs(step.stage, keys[step.source], keys.get(step.teacher, ""), splits.tables)
         key = step_key(step.stage, step.config, inputs, task)
-        shape, obstacles = next_shape(shapes[step.source], step.stage, step.config, task)
+        shape, obstacles = next_shape(shapes[step.source], step.stage, step.config, task, model.path)
         problems += [Problem(f"step {step.id}", problem.what, problem.hint) for problem in obstacles]
-        cost = cost_of(shapes[step.source], shape, step.stage, step.config, splits.tables)
+        cost = cost_of(shapes[step.source], shape, step.stage, step.config, task, splits.tables)
         steps.append(
             PlanStep(step.id, step.stage, step.config, step.source, step.teacher, used, key, store.has(key), cost)
         )

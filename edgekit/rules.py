@@ -1,8 +1,8 @@
 """A gate's rules: typed, one line each.
 
     RULE   = METRIC OP LIMIT [ "on" SCOPE ] [ "or inconclusive" ]
-    METRIC = accuracy | macro_f1 | accuracy_drop | agreement | latency.p50 | latency.p90 | latency.p99 | throughput
-           | size | memory | instructions | speedup | size_ratio | parity
+    METRIC = accuracy | macro_f1 | accuracy_drop | agreement | perplexity | kld | latency.p50
+           | latency.p90 | latency.p99 | throughput | size | memory | instructions | speedup | size_ratio | parity
     OP     = "<=" | ">=" | "<" | ">" | "=="
     LIMIT  = NUMBER[UNIT] | "baseline" [("+" | "-") NUMBER[UNIT | "%"]] | NUMBER"x" "baseline"
     SCOPE  = "any" | "all" | ["any of" | "all of"] ID {"," ID}
@@ -81,6 +81,8 @@ METRICS: Final[dict[str, Metric]] = {
     for metric in (
         Metric(name="accuracy", units=FRACTION, higher_is_better=True),
         Metric(name="macro_f1", units=FRACTION, higher_is_better=True),
+        Metric(name="perplexity", units=PLAIN, higher_is_better=False),
+        Metric(name="kld", units=PLAIN, higher_is_better=False, against_baseline=False),
         Metric(name="accuracy_drop", units=FRACTION, higher_is_better=False, against_baseline=False),
         Metric(name="agreement", units=FRACTION, higher_is_better=True, against_baseline=False),
         Metric(name="latency.p50", units=TIME, higher_is_better=False, timed=True),

@@ -7,10 +7,10 @@ import shutil
 import time
 from pathlib import Path
 
+from edgekit.answers import reference_metrics
 from edgekit.artifact import Artifact
 from edgekit.data.table import Table
 from edgekit.errors import EdgekitError, UsageError
-from edgekit.evaluate import predict_torch, score
 from edgekit.execute import Done, Environment, execute
 from edgekit.measuring import Subject, make_report, write_report
 from edgekit.plan import Plan
@@ -89,10 +89,15 @@ def _step_entry(plan: Plan, item: Done, test: Table, environment: Environment) -
     """The step for the report; test metrics of a model that has no file to run yet are torch's."""
     artifact, manifest = item.artifact, item.artifact.manifest
     measured: dict[str, float | None] = {**manifest.metrics}
-    if artifact.format == "hf" and manifest.task is not None and manifest.task.labels:
-        cache = plan.store.predictions
-        predictions = predict_torch(artifact, test, threads=environment.threads, device=environment.device, cache=cache)
-        measured |= score(predictions, test, manifest.task)
+    if artifact.format == "hf" and manifest.task is not None:
+        measured |= reference_metrics(
+            artifact,
+            test,
+            plan.recipe.workload,
+            threads=environment.threads,
+            device=environment.device,
+            cache=plan.store.predictions,
+        )
     return StepEntry(
         id=item.step.id,
         stage=item.step.stage,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from edgekit.errors import PlanError, Problem
 from edgekit.optional import without
 from edgekit.plan import Plan, formats_of
+from edgekit.runtimes.lm import language_runtimes
 from edgekit.targets import Target, find_target, load_targets, missing
 
 __all__ = ["for_target", "ready_target"]
@@ -28,11 +29,12 @@ def for_target(plan: Plan, target: Target) -> Plan:
     Raises PlanError where that leaves no export, or takes the baseline.
     """
     recipe, formats = plan.recipe, formats_of(plan.recipe, plan.model)
-    runs = " and ".join(name for name in target.runtimes if name != "hf")
+    runtimes = language_runtimes(target.runtimes) if plan.task.kind == "language-modeling" else target.runtimes
+    runs = " and ".join(name for name in runtimes if name != "hf") or "no language model"
     why = f"target {target.name} runs {runs} files only"
-    gone = {step.id: why for step in recipe.steps if formats[step.id] not in (*target.runtimes, "hf")}
+    gone = {step.id: why for step in recipe.steps if formats[step.id] not in (*runtimes, "hf")}
     problems = []
-    if formats[recipe.baseline] not in target.runtimes:
+    if formats[recipe.baseline] not in runtimes:
         what = f"{recipe.baseline!r} is a {formats[recipe.baseline]} file"
         problems.append(Problem("baseline", what, f"name a step that makes a file of {runs}"))
     if set(recipe.exports) <= set(gone):

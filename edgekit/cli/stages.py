@@ -27,6 +27,11 @@ EXAMPLES = {
     "factorize": "edgekit factorize tuned thin --method whitened --rank-by budget --budget 0.5 --train train.csv",
     "quantize": "edgekit quantize onnx-folder int8 --method int8-dynamic",
     "export": "edgekit export tuned onnx-folder --format onnx --validation val.csv",
+    "lm-finetune": "edgekit lm-finetune ./smollm tuned --train chats.jsonl --text-column messages --method lora",
+    "lm-distill": "edgekit lm-distill small student --teacher ./smollm --train texts.txt",
+    "lm-prune": "edgekit lm-prune ./smollm small --parameters 0.7 --train texts.txt",
+    "lm-quantize": "edgekit lm-quantize ./smollm int4 --method gptq --train texts.txt",
+    "lm-export": "edgekit lm-export ./smollm phone --format gguf --type q4_k_m --train texts.txt --validation held.txt",
 }
 
 
@@ -56,14 +61,20 @@ def _help(stage: Stage) -> str:
 
 def _input_options(stage: Stage) -> list[click.Option]:
     options = []
+    language = stage.task == "language-modeling"
     if stage.teacher:
         options.append(click.Option(["--teacher"], required=True, help="The model to learn from."))
     for split in stage.reads:
-        text = f"The {split} data: csv, tsv, jsonl, parquet, or hub:OWNER/NAME."
+        text = f"The {split} data: csv, tsv, jsonl, parquet{', txt' if language else ''}, or hub:OWNER/NAME."
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
     if stage.reads:
+        options.append(click.Option(["--text-column"], default="text", show_default=True, help="Column of the text."))
+    if stage.reads and language:
+        length = click.IntRange(8)
+        help_ = "Tokens of a window of text. [default: as the model was opened, at most 512]"
+        options.append(click.Option(["--max-length"], type=length, help=help_))
+    elif stage.reads:
         options += [
-            click.Option(["--text-column"], default="text", show_default=True, help="Column of the text."),
             click.Option(["--pair-column"], default="", help="Column of the second text, for pairs."),
             click.Option(
                 ["--label-column"], default="", help="Column of the label. [default: label, where the stage trains]"
@@ -122,9 +133,14 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
 
     if not stage.reads:
         return {}, None
+    sources: dict[SplitName, str] = {name: values.get(name) or "" for name in stage.reads}
+    if stage.task == "language-modeling":
+        length = values["max_length"]
+        task = Task(kind=stage.task, max_length=length) if length else None
+        return load_splits(sources, Columns(text=values["text_column"])).tables, task
     label = values["label_column"] or ("label" if stage.needs else "")  # who trains needs labels to choose the epoch by
     columns = Columns(text=values["text_column"], pair=values["pair_column"], label=label)
-    splits = load_splits({name: values.get(name) or "" for name in stage.reads}, columns)
+    splits = load_splits(sources, columns)
     task = Task(
         labels=(), max_length=values["max_length"], pair=bool(values["pair_column"]), segments=values["segments"]
     )

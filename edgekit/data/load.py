@@ -1,4 +1,7 @@
-"""Data sets from csv, tsv, jsonl, parquet, or the hub, into a `Table`. Every problem names the file and the row."""
+"""Data sets from csv, tsv, jsonl, parquet, plain text, or the hub, into a `Table`.
+
+Every problem names the file and the row.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from edgekit.errors import DataError, MissingExtraError, Problem
 
 __all__ = ["Columns", "load_table", "suggest_column"]
 
-FILES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
+FILES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet", ".txt": "txt"}
 Row = Mapping[str, object]
 MAX_PROBLEMS = 10  # rows shown at once
+PIECE = 4000  # characters, about, of plain text that become one row
 
 
 class Columns(Frozen):
@@ -29,15 +33,20 @@ class Columns(Frozen):
 
 
 def load_table(source: str, columns: Columns, *, split: str = "train", rows: int = 0) -> Table:
-    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet), shipped data (`package:FILE`), `hub:OWNER/NAME[:CONFIG]`.
+    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet, .txt), shipped data (`package:FILE`), or the hub
+    (`hub:OWNER/NAME[:CONFIG]`).
 
-    `split` picks the hub data set's split; `rows` > 0 keeps the first so many. Raises DataError for a missing file or
-    column, wrong encoding, an empty file, or broken rows (each with its number, counted from 1 after the header).
+    Plain text becomes rows of about 4,000 characters that end with a line, unchanged, in no column. `split` picks the
+    hub data set's split; `rows` > 0 keeps the first so many. Raises DataError for a missing file or column, wrong
+    encoding, an empty file, or broken rows (each with its number, counted from 1 after the header).
     """
     if source.startswith("hub:"):
         header, records = _read_hub(source.removeprefix("hub:"), split)
     else:
         path = _shipped(source) if source.startswith("package:") else Path(source)
+        if path.suffix.lower() == ".txt" and path.is_file():
+            texts = _pieces(path)
+            return Table(texts[:rows] if rows else texts, name=source)
         header, records = _read_file(path)
     _check_columns(source, header, columns)
     table = _to_table(source, records, columns)
@@ -76,6 +85,19 @@ def _read_file(path: Path) -> tuple[list[str], list[Row]]:
     if not records:
         raise DataError(f"{path} has a header but no rows" if header else f"{path} is empty")
     return header, records
+
+
+def _pieces(path: Path) -> tuple[str, ...]:
+    """A plain text in pieces that put together are the text; for language modeling, where white space counts."""
+    pieces: list[str] = []
+    for line in _decode(path).splitlines(keepends=True):
+        if pieces and len(pieces[-1]) < PIECE:
+            pieces[-1] += line
+        else:
+            pieces.append(line)
+    if not "".join(pieces).strip():
+        raise DataError(f"{path} is empty")
+    return tuple(pieces)
 
 
 def _decode(path: Path) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "RoundRatio",
     "RuleEntry",
     "RuntimeInfo",
+    "Speed",
     "Speedup",
     "StepEntry",
     "Throughput",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 SCHEMA = 1
-DeployableFormat = Literal["onnx", "gguf", "hf"]
+DeployableFormat = Literal["onnx", "gguf", "hf", "onnx-genai"]
 
 
 class Latency(Frozen):
@@ -82,6 +83,20 @@ class Control(Interval):
     """The A/A control: the baseline timed against itself in the same rounds. 1 within noise on a machine to trust."""
 
     rounds: tuple[RoundRatio, ...] = ()
+
+
+class Speed(Frozen):
+    """A language model's speed: tokens per second, and milliseconds to the first token of a prompt (without loading).
+
+    `decode_bytes`: of weights that one step reads; `bandwidth_share`: those bytes per second over what the machine's
+    memory gave in the same minutes (above 1: they come from a cache).
+    """
+
+    decode_per_second: Interval
+    prefill_per_second: Interval
+    ttft_ms: Interval
+    decode_bytes: int
+    bandwidth_share: float
 
 
 class Throughput(Frozen):
@@ -153,6 +168,7 @@ class BaselineEntry(Frozen):
     metrics: dict[str, float | None] = Field(default_factory=dict)
     latency_ms: Latency | None = None
     throughput: tuple[Throughput, ...] = ()
+    speed: Speed | None = None
     load_ms: float | None = None
     first_ms: float | None = None
     peak_rss_bytes: int | None = None

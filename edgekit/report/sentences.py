@@ -8,8 +8,13 @@ from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report
 
 __all__ = ["baseline_name", "comparison", "file_kind", "headline", "runtime_name", "verdict", "verdict_word"]
 
-_RUNTIMES = {"onnxruntime": "ONNX Runtime", "llama.cpp": "llama.cpp", "torch": "PyTorch"}
-_FORMATS = {"onnx": "ONNX", "gguf": "GGUF", "hf": "Transformers"}
+_RUNTIMES = {
+    "onnxruntime": "ONNX Runtime",
+    "llama.cpp": "llama.cpp",
+    "torch": "PyTorch",
+    "onnxruntime-genai": "onnxruntime-genai",
+}
+_FORMATS = {"onnx": "ONNX", "gguf": "GGUF", "hf": "Transformers", "onnx-genai": "ONNX"}
 _TOLERATED = 0.01  # accuracy that the headline may have lost where no rule says how much
 
 

@@ -65,10 +65,8 @@ def deployable_lines(report: Report) -> list[Line]:
 
 
 def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
-    latency, flow = entry.latency_ms, entry.throughput[-1] if entry.throughput else None  # of the largest batch
-    drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
+    latency = entry.latency_ms
     faster = entry.speedup if isinstance(entry, Deployable) else None
-    f1 = entry.metrics.get("macro_f1")
     reference = "baseline" if style == "reference" else ""
     times = report.baseline.size_bytes / entry.size_bytes if report.baseline and entry.size_bytes else None
     smaller = f"{words.ratio(times)} smaller" if times and not reference and words.ratio_number(times) != "1.00" else ""
@@ -77,16 +75,7 @@ def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
     cells = (
         Cell("File", entry.id, words.join(file_kind(entry), f"· {reference}" if reference else ""), right=False),
         Cell("Size", words.size(entry.size_bytes), smaller),
-        Cell(
-            "Accuracy",
-            words.percent(entry.metrics.get("accuracy")),
-            f"F1 {words.percent(f1)}" if f1 is not None else "",
-        ),
-        Cell(
-            "Points lost",
-            reference or (words.points(drop.value) if drop else words.MISSING),
-            words.points_interval(drop.low, drop.high) if drop else "",
-        ),
+        *_quality(entry, reference),
         Cell("p50", words.milliseconds(latency.p50 if latency else None), _p50_range(latency)),
         Cell("p90", words.milliseconds(latency.p90 if latency else None)),
         Cell("p99", words.milliseconds(latency.p99 if latency else None)),
@@ -95,11 +84,44 @@ def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
             f"1{words.TIMES}" if reference else words.ratio(faster.value if faster else None),
             words.ratio_interval(faster.low, faster.high) if faster else "",
         ),
-        Cell("Throughput", words.rate(flow.per_second if flow else None), f"batch {flow.batch}" if flow else ""),
+        *_flow(entry),
         Cell("Peak memory", words.size(entry.peak_rss_bytes)),
         Cell("Timed", f"n={words.count(latency.n)}" if latency else words.MISSING),
     )
-    return Line(cells + _counted(report, entry), style, entry.format)
+    return Line(cells + _counted(report, entry), style, entry.format.removesuffix("-genai"))
+
+
+def _quality(entry: BaselineEntry, reference: str) -> tuple[Cell, ...]:
+    """What the answers are worth: of a language model perplexity and divergence, else accuracy and points lost."""
+    found = entry.metrics
+    if "perplexity" in found:
+        told = f"{words.percent(found.get('accuracy'))} of next tokens"
+        apart = reference or words.number(found.get("kld"))
+        same = "" if reference else f"{words.percent(found.get('agreement'))} the same"
+        return Cell("Perplexity", words.number(found["perplexity"]), told), Cell("KL divergence", apart, same)
+    f1 = found.get("macro_f1")
+    drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
+    return (
+        Cell("Accuracy", words.percent(found.get("accuracy")), f"F1 {words.percent(f1)}" if f1 is not None else ""),
+        Cell(
+            "Points lost",
+            reference or (words.points(drop.value) if drop else words.MISSING),
+            words.points_interval(drop.low, drop.high) if drop else "",
+        ),
+    )
+
+
+def _flow(entry: BaselineEntry) -> tuple[Cell, ...]:
+    """How much a second: tokens of a language model, else examples in the largest batch."""
+    if (speed := entry.speed) is not None:
+        decode, prefill = speed.decode_per_second.value, speed.prefill_per_second.value
+        share = f"{words.percent(speed.bandwidth_share, 0)} of memory's rate"
+        return (
+            Cell("Decode", words.rate(decode), share),
+            Cell("Prefill", words.rate(prefill), f"first token {words.milliseconds(speed.ttft_ms.value)}"),
+        )
+    flow = entry.throughput[-1] if entry.throughput else None
+    return (Cell("Throughput", words.rate(flow.per_second if flow else None), f"batch {flow.batch}" if flow else ""),)
 
 
 def _p50_range(latency: Latency | None) -> str:

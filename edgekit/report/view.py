@@ -28,7 +28,11 @@ def plot_points(report: Report) -> list[Point]:
         points.append(
             Point(
                 name=entry.id,
-                kind="baseline" if entry is baseline else "other" if entry.format == "hf" else entry.format,
+                kind="baseline"
+                if entry is baseline
+                else "other"
+                if entry.format == "hf"
+                else entry.format.removesuffix("-genai"),
                 latency=latency.p50,
                 accuracy=accuracy,
                 size=entry.size_bytes,
@@ -52,7 +56,13 @@ def lineage(report: Report) -> list[Node]:
     for step in report.steps:
         file = files.get(step.id)
         is_baseline = report.baseline is not None and step.id == report.baseline.id
-        style = file.format if file and file.format != "hf" else "baseline" if is_baseline else "step"
+        style = (
+            file.format.removesuffix("-genai")
+            if file and file.format != "hf"
+            else "baseline"
+            if is_baseline
+            else "step"
+        )
         note = "baseline" if is_baseline else words.size(step.size_bytes)
         nodes.append(Node(step.id, note, step.parents, style))
     return nodes

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from edgekit.artifact import Artifact
+    from edgekit.artifact import Artifact, TaskKind
     from edgekit.stages.base import Config, Context, Outcome, SplitName
 
     Function = Callable[[Artifact, Config, Path, Context], Outcome]
@@ -29,6 +29,7 @@ class Stage:
     reads: tuple[SplitName, ...] = ()  # splits it uses where they are given (they are in the cache key)
     needs: tuple[SplitName, ...] = ()  # splits it cannot do without
     teacher: bool = False
+    task: TaskKind = "text-classification"
     libraries: tuple[str, ...] = ("torch", "transformers", "tokenizers")
 
     def config(self) -> type[Config]:
@@ -51,7 +52,8 @@ class Stage:
         return import_module(f"edgekit.stages.{self.module}")
 
 
-ONNX_LIBRARIES = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
+HF_LIBRARIES = ("torch", "transformers", "tokenizers")
+ONNX_LIBRARIES = (*HF_LIBRARIES, "onnx", "onnxscript", "onnxruntime")
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -103,6 +105,51 @@ STAGES: dict[str, Stage] = {
             gives="source",
             reads=("train", "unlabeled"),
             libraries=("onnx", "onnxruntime", "tokenizers", "llama-cpp-python"),
+        ),
+        Stage(
+            "lm-finetune",
+            "Train a language model on texts or chats.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "validation"),
+            needs=("train", "validation"),
+            task="language-modeling",
+            libraries=(*HF_LIBRARIES, "peft"),
+        ),
+        Stage(
+            "lm-distill",
+            "Train a small language model to answer as a teacher does.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "validation", "unlabeled"),
+            needs=("train", "validation"),
+            teacher=True,
+            task="language-modeling",
+        ),
+        Stage(
+            "lm-prune",
+            "Remove layers, heads, FFN neurons, width and vocabulary of a language model.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "unlabeled"),
+            task="language-modeling",
+        ),
+        Stage(
+            "lm-quantize",
+            "Find a language model's int4 or int8 weights once, for every format.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "unlabeled"),
+            task="language-modeling",
+        ),
+        Stage(
+            "lm-export",
+            "Write a language model as GGUF or for onnxruntime-genai.",
+            accepts=("hf",),
+            gives="config",
+            reads=("train", "validation", "unlabeled"),
+            task="language-modeling",
+            libraries=(*HF_LIBRARIES, "gguf", "llama-cpp-python", "onnxruntime-genai"),
         ),
     )
 }

@@ -12,7 +12,7 @@ from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError
 
-__all__ = ["Windows", "make_windows", "perplexity", "token_stream"]
+__all__ = ["Windows", "make_windows", "perplexity", "targets_of", "token_stream"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ def make_windows(folder: Path, table: Table, task: Task, *, most: int = 0) -> Wi
         raise DataError(what, hint="give more text, or a smaller --max-length")
     windows = Windows(stream[: count * length].reshape(count, length), length // 2)
     return windows.head(most) if 0 < most < count else windows
+
+
+def targets_of(windows: Windows) -> NDArray[np.int64]:
+    """The tokens that count, (scored,): what a model is to predict at each scored position."""
+    return np.asarray(windows.ids[:, windows.scored_from :], dtype=np.int64).ravel()
 
 
 def perplexity(losses: NDArray[np.float32]) -> float:

@@ -1,0 +1,124 @@
+"""What files answer on the test data, each in its own runtime, and what that is worth: by the task."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.artifact import Artifact
+from edgekit.correctness import Correctness
+from edgekit.data.table import Table
+from edgekit.evaluate import correct, predict, predict_torch, score
+from edgekit.evaluate_lm import reference_of, score_windows
+from edgekit.interrogate import Venue
+from edgekit.progress import Progress
+from edgekit.runtimes.base import Workload, task_of
+from edgekit.runtimes.lm import language_runtimes
+from edgekit.statistics import Chance, chance_check
+from edgekit.targets import Target
+from edgekit.tasks.language_modeling import Windows, make_windows, targets_of
+from edgekit.tasks.text_classification import label_ids
+
+__all__ = ["Answers", "answers_of", "at_chance", "reference_metrics", "same_label"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a file predicts, and what is right (`truth`; None where the data have no labels), (n,) each: class numbers,
+    or of language models the token at each position that counts; and the task's metrics."""
+
+    labels: NDArray[np.int64]
+    truth: NDArray[np.int64] | None
+    metrics: dict[str, float]
+    packed: Correctness | None = None
+
+    @property
+    def correct(self) -> NDArray[np.bool_] | None:
+        return None if self.truth is None else self.labels == self.truth
+
+
+def answers_of(
+    artifacts: Mapping[str, Artifact],
+    baseline: str,
+    table: Table,
+    workload: Workload,
+    target: Target,
+    progress: Progress,
+    cache: Path | None,
+) -> dict[str, Answers]:
+    """Every file's answers on `table`, the baseline's first. Raises DataError and DeviceError as `predict` and
+    `score_windows` do."""
+    names = sorted(artifacts, key=lambda name: name != baseline)
+    if task_of(artifacts[baseline]).kind == "text-classification":
+        tracked = progress.track(names, f"accuracy on {len(table)} rows", len(names))
+        return {name: _classified(artifacts[name], table, workload, target, cache) for name in tracked}
+    base = artifacts[baseline]
+    windows = make_windows(base.path, table, task_of(base), most=workload.windows)
+    venue = Venue(target.transport, language_runtimes(target.runtimes), workload.threads, cache)
+    tracked = progress.track(names, f"perplexity on {windows.scored:,} tokens", len(names))
+    with _reference(base, windows, workload, cache) as reference:
+        return {name: _modeled(artifacts[name], windows, reference, table.digest, venue) for name in tracked}
+
+
+def reference_metrics(
+    artifact: Artifact, table: Table, workload: Workload, *, threads: int, device: str, cache: Path | None
+) -> dict[str, float]:
+    """Metrics of an `hf` artifact in torch, on this machine: what a step did, before there is a file to run. None for a
+    model without a head. Raises DataError, ModelError and DeviceError as `predict_torch` and `score_windows` do."""
+    task = task_of(artifact)
+    if task.kind == "language-modeling":
+        windows = make_windows(artifact.path, table, task, most=workload.windows)
+        scores = score_windows(artifact, windows, venue=Venue(threads=threads, cache=cache))
+        return {"accuracy": float(np.mean(scores.top1.ravel() == targets_of(windows))), **scores.metrics}
+    if not task.labels:
+        return {}
+    return score(predict_torch(artifact, table, threads=threads, device=device, cache=cache), table, task)
+
+
+def same_label(first: Answers, second: Answers) -> float:
+    """Share of examples on which both predict the same, right or wrong. Raises ValueError for unlike counts."""
+    if len(first.labels) != len(second.labels):
+        raise ValueError(f"{len(first.labels)} and {len(second.labels)} rows cannot be paired")
+    return float(np.mean(first.labels == second.labels))
+
+
+def at_chance(answers: Answers) -> Chance | None:
+    """Whether the answers are not significantly better than the commonest label (or token) always; None without labels.
+
+    Whoever compares with such a file compares with noise: a gate refuses it.
+    """
+    return None if answers.correct is None or answers.truth is None else chance_check(answers.correct, answers.truth)
+
+
+def _classified(artifact: Artifact, table: Table, workload: Workload, target: Target, cache: Path | None) -> Answers:
+    found = predict(
+        artifact, table, threads=workload.threads, transport=target.transport, runtimes=target.runtimes, cache=cache
+    )
+    if table.labels is None:
+        return Answers(found.labels, None, {})
+    task = task_of(artifact)
+    right = correct(found, table, task)
+    packed = Correctness.pack(right.tolist(), table.digest)
+    return Answers(found.labels, label_ids(table, task), score(found, table, task), packed)
+
+
+@contextmanager
+def _reference(base: Artifact, windows: Windows, workload: Workload, cache: Path | None) -> Iterator[Path]:
+    """The baseline's probabilities, in the cache or in a folder that goes away."""
+    with ExitStack() as stack:
+        folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield reference_of(base, windows, folder, threads=workload.threads)
+
+
+def _modeled(artifact: Artifact, windows: Windows, reference: Path, data: str, venue: Venue) -> Answers:
+    scores = score_windows(artifact, windows, reference=reference, venue=venue)
+    truth, labels = targets_of(windows), scores.top1.ravel()
+    right = labels == truth
+    metrics = {"accuracy": float(np.mean(right)), **scores.metrics}
+    return Answers(labels, truth, metrics, Correctness.pack(right.tolist(), data))
