@@ -42,8 +42,8 @@ class LmPrune(Config):
     dimensions: tuple[Literal["layers", "hidden", "groups", "ffn"], ...] = Field(
         ("layers", "groups", "ffn"),
         min_length=1,
-        description="what the budget may cut. Cutting the hidden width costs most (llama-6m, 30% of the parameters: "
-        "KL divergence 0.6, against 0.05 by FFN)",
+        description="what the budget may cut. The hidden width costs most (llama-6m, repaired: KL divergence 0.30 with "
+        "75% of the parameters left, against 0.05 with 69% left by FFN)",
     )
     layers: float = Field(0.0, ge=0, lt=1, description="share of the layers to remove")
     groups: float = Field(0.0, ge=0, lt=1, description="share of the key-value heads to remove, with their query heads")
