@@ -31,7 +31,7 @@ def precision_of(artifact: Artifact) -> str:
     if artifact.manifest.stage == "quantize":
         return str(config.get("method", "quantized"))
     if artifact.manifest.stage == "lm-export":
-        return str(config.get("budget") or config.get("type"))
+        return str(config["precision"] if artifact.format == "onnx-genai" else config["budget"] or config["type"])
     return str(config.get("precision", "f32")) if artifact.format != "hf" else "f32"
 
 

@@ -131,7 +131,7 @@ STAGES: dict[str, Stage] = {
             "Remove layers, heads, FFN neurons, width and vocabulary of a language model.",
             accepts=("hf",),
             gives="hf",
-            reads=("train", "unlabeled"),
+            reads=("train", "validation", "unlabeled"),
             task="language-modeling",
         ),
         Stage(
