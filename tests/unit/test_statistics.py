@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.statistics import binomial_lower_tail, chance_check, mcnemar, median_interval, paired_difference
+from edgekit.statistics import (
+    binomial_lower_tail,
+    chance_check,
+    mcnemar,
+    mean_interval,
+    median_interval,
+    paired_difference,
+)
 
 
 @pytest.mark.parametrize("draw", ["normal", "lognormal", "spikes"])
@@ -123,3 +130,18 @@ def test_chance_check_seldom_praises_noise() -> None:
         labels = dice.choice(2, size=200)
         praised += not chance_check(dice.choice(2, size=200) == labels, labels).at_chance
     assert praised / 400 <= 0.05
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    # quantiles of t from its table: 12.7062, 4.30265, 2.77645, 2.26216 for 1, 2, 4, 9 degrees of freedom
+    for values, quantile in (([0, 2], 12.7062), ([1, 2, 3], 4.30265), (range(5), 2.77645), (range(10), 2.26216)):
+        found = mean_interval(list(map(float, values)))
+        half = quantile * np.std(list(values), ddof=1) / np.sqrt(len(values))
+        assert found.value == pytest.approx(np.mean(list(values)))
+        assert found.high - found.value == pytest.approx(half, rel=2e-3)
+        assert found.value - found.low == pytest.approx(half, rel=2e-3)
+    one = mean_interval([3.0])
+    assert (one.value, one.low, one.high) == (3.0, -math.inf, math.inf)
+    for bad in ([], [1.0, math.nan]):
+        with pytest.raises(ValueError, match="a mean needs values"):
+            mean_interval(bad)

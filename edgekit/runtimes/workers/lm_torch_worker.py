@@ -56,7 +56,7 @@ class Torch:
         if length == 0:
             self.cache: Any = DynamicCache(config=self.config)
         elif length < self.cache.get_seq_length():
-            self.cache.crop(length)
+            self.cache.crop(length - self.cache.get_seq_length())  # tokens that are removed, as a negative number
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
