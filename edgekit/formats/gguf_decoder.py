@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +29,28 @@ from edgekit.formats.gguf_decoder_types import PRESETS, TensorSpec, types_of
 from edgekit.model_config import ModelConfig, read_config
 from edgekit.progress import Progress, Silent
 
-__all__ = ["TensorSpec", "Written", "decoder_tensors", "obstacles", "preset_types", "write_gguf_decoder"]
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+__all__ = [
+    "Encode",
+    "TensorSpec",
+    "Written",
+    "bytes_besides",
+    "decoder_tensors",
+    "obstacles",
+    "preset_types",
+    "read_plan",
+    "write_gguf_decoder",
+]
 
 PIECE = 1 << 20  # weights that one thread takes at a time: 4 MB in float32
 F16_MAX = 65504.0
+ALIGNMENT = 32  # where tensors may begin in a GGUF file
 AHEAD = 2  # tensors begun before the first of them is written
+Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Encode = Callable[[str, Floats, str], Bytes]  # tensor name, some of its rows, ggml type -> rows of bytes
 
 
 class Written(Frozen):
@@ -48,7 +66,7 @@ def decoder_tensors(folder: Path) -> list[TensorSpec]:
 
     Raises StageError where the model cannot be exported, ModelError where weights are missing or damaged.
     """
-    return [tensor.spec for tensor in _plan(folder)]
+    return [tensor.spec for tensor in read_plan(folder)]
 
 
 def preset_types(folder: Path, preset: str, with_importance: bool = False) -> dict[str, str]:
@@ -70,7 +88,8 @@ def write_gguf_decoder(
     out: Path,
     types: Mapping[str, str],
     *,
-    importance: Mapping[str, NDArray[np.float32]] | None = None,
+    importance: Mapping[str, Floats] | None = None,
+    encode: Encode | None = None,
     threads: int = 0,
     progress: Progress | None = None,
     preset: str = "",
@@ -78,18 +97,52 @@ def write_gguf_decoder(
     """Write the checkpoint in `folder` as the GGUF file `out`.
 
     `types`: ggml type by tensor name (f32 where none is named). `importance`: by tensor name, a weight for each column
-    (columns,). `threads`: 0 for all. `preset`: the mix's name, told in the file.
+    (columns,). `encode`: what rounds rows to bytes, in several threads at once; None takes ggml's own rounding.
+    `threads`: 0 for all. `preset`: the mix's name, told in the file.
     Raises StageError where the model cannot be exported, or for NaN, infinite or too large weights (named); ModelError
     where weights or the tokenizer are missing or damaged; MissingExtraError where gguf is not installed.
     """
+    tensors = read_plan(folder)
+    config = read_config(folder)
+    kinds = _kinds(tensors, types)
+    vocabulary = read_decoder_vocabulary(folder, shape_of(config).vocab)
+    with closing(_begin_file(out, config, vocabulary, tensors, kinds, preset)) as writer:
+        rounding = encode or _by_ggml(importance or {})
+        encoded = _encode(tensors, kinds, rounding, threads or os.cpu_count() or 1)
+        for data in (progress or Silent()).track(encoded, "writing GGUF", len(tensors)):
+            writer.write_tensor_data(data)
+    return Written(
+        tensors=dict(Counter(kinds.values())),
+        bytes=out.stat().st_size,
+        notes=(*notes_of(config), *vocabulary.notes),
+    )
+
+
+def bytes_besides(folder: Path) -> int:
+    """What the folder's GGUF file takes besides the tensors that may be quantized: metadata, vectors and padding."""
+    tensors, config = read_plan(folder), read_config(folder)
+    vocabulary = read_decoder_vocabulary(folder, shape_of(config).vocab)
+    with TemporaryDirectory() as scratch:
+        header = Path(scratch) / "header.gguf"
+        _begin_file(header, config, vocabulary, tensors, _kinds(tensors, {}), "").close()
+        size = header.stat().st_size
+    vectors = [tensor for tensor in tensors if not tensor.spec.quantizable]
+    return size + sum(tensor.rows * tensor.columns * 4 for tensor in vectors) + ALIGNMENT * (len(tensors) + 1)
+
+
+def _begin_file(
+    out: Path,
+    config: ModelConfig,
+    vocabulary: DecoderVocabulary,
+    tensors: list[Tensor],
+    kinds: Mapping[str, str],
+    preset: str,
+) -> GGUFWriter:
+    """The file up to its first tensor."""
     try:
         import gguf
     except ModuleNotFoundError:
         raise MissingExtraError("gguf", "gguf") from None
-    tensors = _plan(folder)
-    config = read_config(folder)
-    kinds = _kinds(tensors, types)
-    vocabulary = read_decoder_vocabulary(folder, shape_of(config).vocab)
     writer = gguf.GGUFWriter(out, architecture_of(config).name)
     writer.add_name(_name(config, vocabulary))
     describe(writer, config, PRESETS[preset].file_type if preset else "GUESSED")
@@ -99,18 +152,10 @@ def write_gguf_decoder(
         size = tensor.rows * row_bytes(kind, tensor.columns)
         number = gguf.GGMLQuantizationType(ggml_type(kind).number)
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), size, raw_dtype=number)
-    with closing(writer):
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        encoded = _encode(tensors, kinds, importance or {}, threads or os.cpu_count() or 1)
-        for data in (progress or Silent()).track(encoded, "writing GGUF", len(tensors)):
-            writer.write_tensor_data(data)
-    return Written(
-        tensors=dict(Counter(kinds.values())),
-        bytes=out.stat().st_size,
-        notes=(*notes_of(config), *vocabulary.notes),
-    )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    return writer
 
 
 def _name(config: ModelConfig, vocabulary: DecoderVocabulary) -> str:
@@ -122,7 +167,8 @@ def _name(config: ModelConfig, vocabulary: DecoderVocabulary) -> str:
     return f"{family} decoder, {shape.layers} layers, {shape.hidden} wide"
 
 
-def _plan(folder: Path) -> list[Tensor]:
+def read_plan(folder: Path) -> list[Tensor]:
+    """The tensors with where their rows come from. Raises as `decoder_tensors` does."""
     problems = obstacles(folder)
     if problems:
         raise StageError("this model cannot be written as GGUF", problems=tuple(problems))
@@ -139,27 +185,27 @@ def _kinds(tensors: list[Tensor], types: Mapping[str, str]) -> dict[str, str]:
     return {name: types.get(name, "f32") for name in specs}
 
 
-def _encode(
-    tensors: list[Tensor], kinds: Mapping[str, str], importance: Mapping[str, NDArray[np.float32]], threads: int
-) -> Iterator[Bytes]:
+def _by_ggml(importance: Mapping[str, Floats]) -> Encode:
+    return lambda name, rows, kind: quantize(rows, kind, importance.get(name))
+
+
+def _encode(tensors: list[Tensor], kinds: Mapping[str, str], encode: Encode, threads: int) -> Iterator[Bytes]:
     """Every tensor at its final size (rows, bytes), in order; the next is begun while this one is finished."""
     begun: deque[tuple[Bytes, list[Future[None]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for tensor in tensors:
-            begun.append(_begin(pool, tensor, kinds[tensor.name], importance.get(tensor.name)))
+            begun.append(_begin(pool, tensor, kinds[tensor.name], encode))
             if len(begun) == AHEAD:
                 yield _finish(*begun.popleft())
         while begun:
             yield _finish(*begun.popleft())
 
 
-def _begin(
-    pool: ThreadPoolExecutor, tensor: Tensor, kind: str, importance: NDArray[np.float32] | None
-) -> tuple[Bytes, list[Future[None]]]:
+def _begin(pool: ThreadPoolExecutor, tensor: Tensor, kind: str, encode: Encode) -> tuple[Bytes, list[Future[None]]]:
     target = np.empty((tensor.rows, row_bytes(kind, tensor.columns)), dtype=np.uint8)
     step = max(1, PIECE // tensor.columns)
     pieces = [slice(start, min(start + step, tensor.rows)) for start in range(0, tensor.rows, step)]
-    return target, [pool.submit(_fill, tensor, kind, importance, piece, target) for piece in pieces]
+    return target, [pool.submit(_fill, tensor, kind, encode, piece, target) for piece in pieces]
 
 
 def _finish(target: Bytes, pieces: list[Future[None]]) -> Bytes:
@@ -168,14 +214,13 @@ def _finish(target: Bytes, pieces: list[Future[None]]) -> Bytes:
     return target
 
 
-def _fill(tensor: Tensor, kind: str, importance: NDArray[np.float32] | None, rows: slice, target: Bytes) -> None:
+def _fill(tensor: Tensor, kind: str, encode: Encode, rows: slice, target: Bytes) -> None:
     """Read, check and encode some rows."""
     data = tensor.read(rows.start, rows.stop)
     lowest, highest = float(data.min()), float(data.max())  # NaN if any is
     if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise StageError(f"{tensor.source} has NaN or infinite weights", hint="check the training that made it")
-    if kind == "f16" and max(-lowest, highest) > F16_MAX:
-        raise StageError(
-            f"{tensor.source} has weights that f16 cannot hold (up to {max(-lowest, highest):.3g})", hint="take bf16"
-        )
-    target[rows] = quantize(data, kind, importance)
+    largest = max(-lowest, highest)
+    if kind == "f16" and largest > F16_MAX:
+        raise StageError(f"{tensor.source} has weights up to {largest:.3g}, which f16 cannot hold", hint="take bf16")
+    target[rows] = encode(tensor.name, data, kind)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgekit.artifact import Artifact, Facts, Manifest, Task
+from edgekit.artifact import Artifact, Facts, Format, Manifest, Task
 from edgekit.data.table import Table
 from edgekit.errors import ParityError, StageError
 from edgekit.stages.base import Config, Context, Outcome
@@ -109,7 +109,7 @@ def copy_deployable(source: Path, out: Path, leave: str) -> None:
             shutil.copyfile(path, out / path.name)
 
 
-def draft(out: Path, file_format: Literal["onnx", "gguf"], task: Task) -> Artifact:
+def draft(out: Path, file_format: Format, task: Task) -> Artifact:
     """The unsealed folder as an artifact, so that it can be run before it counts."""
     manifest = Manifest(
         key="draft",

@@ -252,3 +252,16 @@ def test_texts_get_the_same_tokens(tmp_path: Path) -> None:
     folder = write_decoder(tmp_path / "hf", "llama")
     found = compare_tokens(export(folder, tmp_path / "m.gguf"), folder, [*TEXTS, "", " a\n b", "naïve 😀 x=1"])
     assert (found.texts, found.same) == (6, 6)
+
+
+def test_another_rounding_may_be_given(tmp_path: Path) -> None:
+    from edgekit.formats.ggml import quantize
+
+    folder = write_decoder(tmp_path / "hf", "llama")
+
+    def halved(name: str, rows: Any, kind: str) -> Any:
+        return quantize(rows / 2 if name == "blk.1.ffn_up.weight" else rows, kind)
+
+    plain = tensors(export(folder, tmp_path / "plain.gguf", "q8_0"))
+    other = tensors(export(folder, tmp_path / "other.gguf", "q8_0", encode=halved))
+    assert [name for name in plain if plain[name][1].tobytes() != other[name][1].tobytes()] == ["blk.1.ffn_up.weight"]

@@ -1,0 +1,44 @@
+"""What makes an exported language model's folder stand alone: tokenizer, a README and an example without edgekit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from edgekit.artifact import Task
+from edgekit.formats.package import EXAMPLES
+
+__all__ = ["write_gguf_package"]
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+README = """# A language model as one GGUF file
+
+Weights: {weights}. Measured on windows of {length} tokens. Made by edgekit; `manifest.json` says from what, by
+which steps, and with which digests. Its figures (perplexity, divergence from the original, speed) stand in the report
+of the run that made it.
+
+    pip install llama-cpp-python
+    python generate.py "Once upon a time"
+
+Any program on llama.cpp reads `model.gguf` too: llama-cli, llama-server, Ollama, LM Studio.
+
+| file | what |
+|---|---|
+| `model.gguf` | the model, with its tokenizer{template} |
+| `tokenizer.json` | the same tokenizer for the tokenizers library |
+| `generate.py` | an example program; needs only the package above |
+| `manifest.json` | origin: parents, stage, config, library versions, sha256 of every file |
+"""
+
+
+def write_gguf_package(source: Path, task: Task, out: Path, weights: str, *, chat: bool) -> None:
+    """Write README.md and generate.py beside `out/model.gguf`, and copy the tokenizer.
+
+    `weights`: what the file's tensors are, in words. `chat`: whether it holds a chat template.
+    """
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    shutil.copyfile(EXAMPLES / "generate_gguf.py", out / "generate.py")
+    text = README.format(weights=weights, length=task.max_length, template=" and chat template" if chat else "")
+    (out / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,235 @@
+"""lm-export: a decoder as GGUF (llama.cpp) or an onnxruntime-genai folder, compared with torch before it counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgekit.artifact import Artifact, Facts, Task
+from edgekit.data.table import Table
+from edgekit.errors import ParityError, StageError
+from edgekit.stages.base import Config, Context, Outcome, SplitName
+from edgekit.stages.export import draft
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgekit.formats.gguf_decoder import Written
+    from edgekit.formats.gguf_decoder_check import Difference, Tokenized
+    from edgekit.tasks.language_modeling import Windows
+
+    Columns = dict[str, NDArray[np.float32]]
+
+__all__ = ["VERSION", "LmExport", "lm_export"]
+
+VERSION = 1
+MODEL = "model.gguf"
+# KL divergence (nats a token) from torch in float32. llama.cpp computes GELU from a half-precision table, in f32 files
+# too; bfloat16 keeps 8 bits of a weight. Beyond 1 nat a quantized model says something else than the original.
+LIMITS = {"f32": 1e-5, "f16": 1e-4, "bf16": 1e-2}
+QUANTIZED_LIMIT = 1.0
+GENAI_LIMITS = {"fp32": 1e-5, "fp16": 1e-4, "int8": QUANTIZED_LIMIT, "int4": QUANTIZED_LIMIT}
+TEXTS = 256  # whose tokens are compared
+GgufType = Literal[
+    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_1", "q4_0",
+    "iq4_nl", "iq4_xs", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k", "q2_k_s",
+]  # fmt: skip
+
+
+class LmExport(Config):
+    """Write the file that a runtime executes."""
+
+    format: Literal["gguf", "onnx-genai"] = Field(
+        default="gguf", description="llama.cpp's format, or a folder for onnxruntime-genai."
+    )
+    type: GgufType = Field(
+        default="q4_k_m", description="GGUF: f32, f16, bf16, or one of llama.cpp's mixes of quantized types."
+    )
+    precision: Literal["fp32", "fp16", "int8", "int4"] = Field(
+        default="int4", description="onnx-genai: of the weights; integers found by lm-quantize are taken as they are."
+    )
+    budget: str = Field(
+        default="",
+        description='GGUF: a file size such as "3.8MB", or that of a type such as "q4_k_m"; the type of each tensor is '
+        "then chosen by measured damage, and `type` is not used.",
+    )
+    importance: bool = Field(
+        default=False, description="GGUF: weigh each column's error by what flows through it on the training texts."
+    )
+    samples: int = Field(default=64, ge=1, description="Windows of text that importance and budget are measured on.")
+    check_windows: int = Field(default=8, ge=1, description="Windows of text that are compared with torch.")
+    max_divergence: float = Field(
+        default=0.0,
+        ge=0,
+        description="Largest mean KL divergence from torch, nats a token; 0 takes 1e-5 for f32, 1e-4 for f16, 1e-2 for "
+        "bf16, and 1 for quantized types.",
+    )
+    token_parity: float = Field(
+        default=0.99, ge=0, le=1, description="Least share of texts that llama.cpp cuts into the same tokens."
+    )
+
+
+def lm_export(source: Artifact, config: LmExport, out: Path, context: Context) -> Outcome:
+    """Export the decoder `source` (hf) to `config.format`.
+
+    Raises ParityError where the file's probabilities or tokens differ from the original's beyond the limits on real
+    text, StageError where the format cannot express the model.
+    """
+    task = source.task or context.task
+    if task is None or task.kind != "language-modeling":
+        raise StageError("lm-export is for language models", hint="edgekit export writes classifiers")
+    if config.format == "onnx-genai":
+        return _genai(source, task, config, out, context)
+    types = None if config.budget else config.type
+    context.progress.say(f"exporting to GGUF, {types or f'within {config.budget}'}")
+    table = _check_table(context)
+    written = _write(source, task, config, out, context)
+    weights = ", ".join(f"{count} tensors {kind}" for kind, count in sorted(written.tensors.items()))
+    _package(source, task, out, weights)
+    tokenized = _same_tokens(source, config, out, table)
+    difference = _close(source, task, config, out, table, context)
+    facts = Facts(
+        summary=f"gguf {types or config.budget}, {written.bytes:,} bytes, KL divergence {difference.divergence:.2e} "
+        f"nats a token from torch",
+        touched=(MODEL,),
+        warnings=(*written.notes, *_token_warnings(tokenized)),
+        numbers={
+            "bytes": written.bytes,
+            "kl_divergence": difference.divergence,
+            "agreement": difference.agreement,
+            "max_difference": difference.max_difference,
+            "largest_logit": difference.largest_logit,
+            "tokens": difference.tokens,
+            "texts": tokenized.texts,
+            "texts_with_the_same_tokens": tokenized.same,
+            "importance": config.importance,
+        },
+    )
+    metrics = {"kl_divergence": difference.divergence, "agreement": difference.agreement}
+    return Outcome("gguf", facts, task, metrics)
+
+
+def _genai(source: Artifact, task: Task, config: LmExport, out: Path, context: Context) -> Outcome:
+    """The same for onnxruntime-genai, which runs in a process of its own."""
+    from edgekit.evaluate_lm import reference_of, score_windows
+    from edgekit.formats.genai import write_genai
+    from edgekit.interrogate import Venue
+    from edgekit.tasks.language_modeling import make_windows
+
+    context.progress.say(f"exporting to onnxruntime-genai, {config.precision}")
+    touched = write_genai(source.path, out, precision=config.precision)
+    windows = make_windows(source.path, _check_table(context), task, most=config.check_windows)
+    with TemporaryDirectory() as cache:
+        reference = reference_of(source, windows, Path(cache), threads=context.threads)
+        venue = Venue(threads=context.threads)
+        scores = score_windows(draft(out, "onnx-genai", task), windows, reference=reference, venue=venue)
+    found = scores.metrics
+    limit = config.max_divergence or GENAI_LIMITS[config.precision]
+    _require(found["kld"], limit, found["agreement"], windows.scored)
+    facts = Facts(
+        summary=f"onnx-genai {config.precision}, KL divergence {found['kld']:.2e} nats a token from torch",
+        touched=(*touched, "model.onnx"),
+        numbers={"kl_divergence": found["kld"], "agreement": found["agreement"], "tokens": windows.scored},
+    )
+    metrics = {"kl_divergence": found["kld"], "agreement": found["agreement"]}
+    return Outcome("onnx-genai", facts, task, metrics)
+
+
+def _check_table(context: Context) -> Table:
+    for name in ("validation", "unlabeled", "train"):
+        if name in context.data:
+            return context.data[name]
+    raise StageError("the comparison with torch needs real text", hint="give --validation FILE")
+
+
+def _write(source: Artifact, task: Task, config: LmExport, out: Path, context: Context) -> Written:
+    from edgekit.formats.gguf_decoder import write_gguf_decoder
+
+    types, importance = _types(source.path, task, config, context)
+    return write_gguf_decoder(
+        source.path,
+        out / MODEL,
+        types,
+        importance=importance,
+        threads=context.threads,
+        progress=context.progress,
+        preset="" if config.budget else config.type,
+    )
+
+
+def _types(folder: Path, task: Task, config: LmExport, context: Context) -> tuple[dict[str, str], Columns]:
+    """The type of each tensor, and the weights of its columns."""
+    if config.budget:
+        from edgekit.formats.gguf_decoder_budget import budget_bytes, types_within
+
+        room, windows = budget_bytes(folder, config.budget), _calibration(folder, task, config, context)
+        return types_within(folder, room, windows, device=context.device, progress=context.progress)
+    from edgekit.formats.gguf_decoder import decoder_tensors, preset_types
+
+    types = preset_types(folder, config.type, with_importance=config.importance)
+    if not config.importance:
+        return types, {}
+    from edgekit.formats.gguf_decoder_importance import column_importance
+    from edgekit.nn.decoders import load_decoder
+
+    windows = _calibration(folder, task, config, context)
+    return types, column_importance(load_decoder(folder, device=context.device), decoder_tensors(folder), windows)
+
+
+def _calibration(folder: Path, task: Task, config: LmExport, context: Context) -> Windows:
+    from edgekit.tasks.language_modeling import make_windows
+
+    known: SplitName = "unlabeled" if "train" not in context.data and "unlabeled" in context.data else "train"
+    return make_windows(folder, context.split(known), task, most=config.samples)
+
+
+def _package(source: Artifact, task: Task, out: Path, weights: str) -> None:
+    from edgekit.formats.gguf_decoder_tokenizer import read_chat_template
+    from edgekit.formats.package_lm import write_gguf_package
+
+    write_gguf_package(source.path, task, out, weights, chat=read_chat_template(source.path) is not None)
+
+
+def _same_tokens(source: Artifact, config: LmExport, out: Path, table: Table) -> Tokenized:
+    """Raises ParityError where too many texts get other tokens."""
+    from edgekit.formats.gguf_decoder_check import compare_tokens
+
+    found = compare_tokens(out / MODEL, source.path, table.spread(TEXTS).texts)
+    if found.same < config.token_parity * found.texts:
+        raise ParityError(
+            f"llama.cpp cuts {found.texts - found.same} of {found.texts} texts into other tokens; the first is "
+            f"{found.first[:80]!r}",
+            hint="nothing was kept; --token-parity changes the limit",
+        )
+    return found
+
+
+def _token_warnings(found: Tokenized) -> list[str]:
+    if found.same == found.texts:
+        return []
+    return [f"llama.cpp cuts {found.texts - found.same} of {found.texts} texts otherwise, such as {found.first[:80]!r}"]
+
+
+def _close(source: Artifact, task: Task, config: LmExport, out: Path, table: Table, context: Context) -> Difference:
+    """Raises ParityError where the file's probabilities are too far from torch's."""
+    from edgekit.formats.gguf_decoder_check import compare
+    from edgekit.tasks.language_modeling import make_windows
+
+    windows = make_windows(source.path, table, task, most=config.check_windows)
+    found = compare(out / MODEL, source.path, windows, threads=context.threads)
+    limit = config.max_divergence or (QUANTIZED_LIMIT if config.budget else LIMITS.get(config.type, QUANTIZED_LIMIT))
+    _require(found.divergence, limit, found.agreement, found.tokens)
+    return found
+
+
+def _require(divergence: float, limit: float, agreement: float, tokens: int) -> None:
+    if not divergence <= limit:
+        raise ParityError(
+            f"the exported file disagrees with torch: KL divergence {divergence:.2e} > {limit:.0e} nats a token "
+            f"on {tokens} tokens (same likeliest token on {agreement:.1%})",
+            hint="nothing was kept; take more bits, or --max-divergence to change the limit",
+        )
