@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgekit.formats.gguf_decoder import Written
+    from edgekit.formats.gguf_decoder import Encode, Written
     from edgekit.formats.gguf_decoder_check import Difference, Tokenized
     from edgekit.tasks.language_modeling import Windows
 
@@ -32,6 +32,7 @@ MODEL = "model.gguf"
 # too; bfloat16 keeps 8 bits of a weight. Beyond 1 nat a quantized model says something else than the original.
 LIMITS = {"f32": 1e-5, "f16": 1e-4, "bf16": 1e-2}
 QUANTIZED_LIMIT = 1.0
+FLOAT_TYPES = tuple(LIMITS)
 GENAI_LIMITS = {"fp32": 1e-5, "fp16": 1e-4, "int8": QUANTIZED_LIMIT, "int4": QUANTIZED_LIMIT}
 TEXTS = 256  # whose tokens are compared
 GgufType = Literal[
@@ -55,7 +56,12 @@ class LmExport(Config):
     budget: str = Field(
         default="",
         description='GGUF: a file size such as "3.8MB", or that of a type such as "q4_k_m"; the type of each tensor is '
-        "then chosen by measured damage, and `type` is not used.",
+        "then chosen by measured damage, its errors fed back while rounding, and `type` is not used.",
+    )
+    rounding: Literal["ggml", "feedback"] = Field(
+        default="ggml",
+        description="GGUF, at the types of a mix: as ggml rounds, or each column's error taken up by the columns after "
+        "it (GPTQ), which halves the KL divergence and takes minutes.",
     )
     importance: bool = Field(
         default=False, description="GGUF: weigh each column's error by what flows through it on the training texts."
@@ -149,35 +155,42 @@ def _check_table(context: Context) -> Table:
 def _write(source: Artifact, task: Task, config: LmExport, out: Path, context: Context) -> Written:
     from edgekit.formats.gguf_decoder import write_gguf_decoder
 
-    types, importance = _types(source.path, task, config, context)
+    types, importance, encode = _rounding(source.path, task, config, context)
     return write_gguf_decoder(
         source.path,
         out / MODEL,
         types,
         importance=importance,
+        encode=encode,
         threads=context.threads,
         progress=context.progress,
         preset="" if config.budget else config.type,
     )
 
 
-def _types(folder: Path, task: Task, config: LmExport, context: Context) -> tuple[dict[str, str], Columns]:
-    """The type of each tensor, and the weights of its columns."""
-    if config.budget:
-        from edgekit.formats.gguf_decoder_budget import budget_bytes, types_within
-
-        room, windows = budget_bytes(folder, config.budget), _calibration(folder, task, config, context)
-        return types_within(folder, room, windows, device=context.device, progress=context.progress)
+def _rounding(
+    folder: Path, task: Task, config: LmExport, context: Context
+) -> tuple[dict[str, str], Columns, Encode | None]:
+    """The type of each tensor, the weights of its columns, and what rounds it (None: ggml)."""
     from edgekit.formats.gguf_decoder import decoder_tensors, preset_types
 
-    types = preset_types(folder, config.type, with_importance=config.importance)
-    if not config.importance:
-        return types, {}
-    from edgekit.formats.gguf_decoder_importance import column_importance
-    from edgekit.nn.decoders import load_decoder
-
+    learns = config.importance or config.budget or config.rounding == "feedback"
+    if not learns or (config.type in FLOAT_TYPES and not config.budget):
+        return preset_types(folder, config.type), {}, None
     windows = _calibration(folder, task, config, context)
-    return types, column_importance(load_decoder(folder, device=context.device), decoder_tensors(folder), windows)
+    types = None if config.budget else preset_types(folder, config.type, with_importance=True)
+    if types is not None and config.rounding == "ggml":
+        from edgekit.formats.gguf_decoder_importance import column_importance
+        from edgekit.nn.decoders import load_decoder
+
+        model = load_decoder(folder, device=context.device)
+        return types, column_importance(model, decoder_tensors(folder), windows), None
+    from edgekit.formats.gguf_decoder_budget import budget_bytes
+    from edgekit.formats.gguf_kquants import plan_rounding
+
+    room = budget_bytes(folder, config.budget) if config.budget else 0
+    plan = plan_rounding(folder, windows, budget=room, types=types, device=context.device, progress=context.progress)
+    return plan.types, plan.importance, plan.encode
 
 
 def _calibration(folder: Path, task: Task, config: LmExport, context: Context) -> Windows:
