@@ -34,7 +34,8 @@ def write_grids(folder: Path, grids: Mapping[str, Grid]) -> None:
         if grid.zeros is not None:
             tensors[f"{name}.zeros"] = grid.zeros
     kinds = KINDS.dump_json({name: grid.kind for name, grid in grids.items()}).decode()
-    save_file(tensors, folder / GRIDS, {"grids": kinds})
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # it writes memory as it lies
+    save_file(whole, folder / GRIDS, {"grids": kinds})
 
 
 class GridFile(Mapping[str, Grid]):

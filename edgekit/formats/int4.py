@@ -47,7 +47,7 @@ def gguf_blocks(grid: Grid) -> tuple[str, NDArray[np.uint8]]:
     if grid.kind.bits == 8:
         parts.append(codes - np.uint8(grid.kind.middle))  # two's complement
     else:
-        parts.append(codes[..., :16] | (codes[..., 16:] << 4))
+        parts.append(_pairs(codes[..., :16], codes[..., 16:]))
     return gguf_type(grid), np.concatenate(parts, axis=2).reshape(rows, -1)
 
 
@@ -75,4 +75,8 @@ def _packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return codes
     even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
-    return even[:, 0::2] | (even[:, 1::2] << 4)
+    return _pairs(even[:, 0::2], even[:, 1::2])
+
+
+def _pairs(low: NDArray[np.uint8], high: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.bitwise_or(low, np.left_shift(high, np.uint8(4)))

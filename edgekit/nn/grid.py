@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Bits", "Grid", "GridKind", "find_scales", "grid_of", "integers", "values_of"]
+__all__ = [
+    "Bits",
+    "Grid",
+    "GridKind",
+    "blocked",
+    "find_scales",
+    "grid_of",
+    "held_scales",
+    "integers",
+    "snap",
+    "values_of",
+]
 
 Bits = Literal[4, 8]
 SHRINK = tuple(1 - 0.03 * step for step in range(14))  # ranges tried, against the block's own: 1 ... 0.61
@@ -84,7 +95,7 @@ def find_scales(
     """
     import torch
 
-    blocks = weights.float().unflatten(1, (-1, kind.block))
+    blocks = blocked(weights, kind)
     heavy = _weighting(blocks, importance)
     best = scales = zeros = torch.empty(0)
     for shrink in SHRINK if kind.bits == 4 else (1.0,):
@@ -101,14 +112,27 @@ def find_scales(
 
 def integers(weights: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, kind: GridKind) -> torch.Tensor:
     """q (out, in), float32: the grid's nearest to weights (out, in)."""
-    blocks = weights.float().unflatten(1, (-1, kind.block))
-    return _codes(blocks, scales, zeros, kind).flatten(1)
+    blocks = blocked(weights, kind)
+    return snap(blocks, scales[..., None], zeros[..., None], kind).flatten(1)
+
+
+def snap(weights: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, kind: GridKind) -> torch.Tensor:
+    """The integers nearest to weights, with scales and zeros that broadcast to them. A block of zeros has scale 0: its
+    integers are the zero point."""
+    import torch
+
+    steps = weights / torch.where(scales == 0, 1.0, scales)
+    return torch.round(steps + zeros).clamp(kind.lowest, kind.highest)
 
 
 def values_of(codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, kind: GridKind) -> torch.Tensor:
     """The weights (out, in) that codes (out, in) stand for."""
-    blocks = codes.unflatten(1, (-1, kind.block))
-    return ((blocks - zeros[..., None]) * scales[..., None]).flatten(1)
+    return ((blocked(codes, kind) - zeros[..., None]) * scales[..., None]).flatten(1)
+
+
+def blocked(matrix: torch.Tensor, kind: GridKind) -> torch.Tensor:
+    """(out, in) as (out, in / block, block), float32."""
+    return matrix.float().reshape(len(matrix), -1, kind.block)
 
 
 def grid_of(codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, kind: GridKind) -> Grid:
@@ -126,7 +150,7 @@ def _weighting(blocks: torch.Tensor, importance: torch.Tensor | None) -> torch.T
     if importance is None:
         return torch.ones_like(blocks[:1])
     heavy = importance.float() / importance.float().mean().clamp_min(1e-30)
-    return (heavy + DAMPING).unflatten(0, (-1, blocks.shape[2]))[None]
+    return (heavy + DAMPING).reshape(1, -1, blocks.shape[2])
 
 
 def _candidates(
@@ -138,38 +162,25 @@ def _candidates(
     if kind.symmetric:
         extreme = blocks.gather(2, blocks.abs().argmax(2, keepdim=True))[..., 0]
         # 4 bits: the largest value lands on the grid's longer side, -8, whatever its sign
-        scales = _held(extreme * shrink / (-kind.middle if kind.bits == 4 else kind.middle - 1), kind)
+        scales = held_scales(extreme * shrink / (-kind.middle if kind.bits == 4 else kind.middle - 1), kind)
         zeros = torch.full_like(scales, kind.middle)
     else:
         low, high = blocks.amin(2).clamp_max(0) * shrink, blocks.amax(2).clamp_min(0) * shrink
-        scales = _held((high - low) / kind.highest, kind)
-        zeros = torch.round(-low / _divisor(scales)).clamp(0, kind.highest)
-    steps = _codes(blocks, scales, zeros, kind) - zeros[..., None]
+        scales = held_scales((high - low) / kind.highest, kind)
+        zeros = snap(-low, scales, torch.zeros_like(scales), kind)
+    steps = snap(blocks, scales[..., None], zeros[..., None], kind) - zeros[..., None]
     fitted = (heavy * steps * blocks).sum(2) / (heavy * steps.square()).sum(2).clamp_min(1e-30)
-    return (scales, zeros), (_held(fitted, kind), zeros)
-
-
-def _codes(blocks: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, kind: GridKind) -> torch.Tensor:
-    import torch
-
-    return torch.round(blocks / _divisor(scales)[..., None] + zeros[..., None]).clamp(kind.lowest, kind.highest)
+    return (scales, zeros), (held_scales(fitted, kind), zeros)
 
 
 def _error(
     blocks: torch.Tensor, heavy: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor, kind: GridKind
 ) -> torch.Tensor:
-    steps = _codes(blocks, scales, zeros, kind) - zeros[..., None]
+    steps = snap(blocks, scales[..., None], zeros[..., None], kind) - zeros[..., None]
     return (heavy * (blocks - steps * scales[..., None]).square()).sum(2)
 
 
-def _divisor(scales: torch.Tensor) -> torch.Tensor:
-    """A block of zeros has scale 0: its integers are the zero point."""
-    import torch
-
-    return torch.where(scales == 0, 1.0, scales)
-
-
-def _held(scales: torch.Tensor, kind: GridKind) -> torch.Tensor:
+def held_scales(scales: torch.Tensor, kind: GridKind) -> torch.Tensor:
     """The nearest scales that the formats hold: half precision; 7 significant bits of it where there are minimums."""
     import torch
 

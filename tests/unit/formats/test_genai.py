@@ -1,0 +1,151 @@
+"""onnxruntime-genai's folders, with our grids in them: held against torch and the GGUF file of the same grids."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnxruntime_genai")
+
+from edgekit.artifact import Artifact, Task
+from edgekit.data.table import Table
+from edgekit.errors import StageError
+from edgekit.formats.genai import obstacles, write_genai
+from edgekit.formats.genai_check import compare_genai
+from edgekit.formats.gguf_decoder import decoder_tensors, write_gguf_decoder
+from edgekit.formats.gguf_decoder_check import compare
+from edgekit.formats.gguf_grids import plan_grids
+from edgekit.formats.grid_file import GridFile
+from edgekit.nn.decoders import load_decoder
+from edgekit.stages.base import Context
+from edgekit.stages.lm_quantize import LmQuantize, lm_quantize
+from edgekit.tasks.language_modeling import Windows
+
+TASK = Task(kind="language-modeling", max_length=16)
+TEXTS = Table(("the card is lost and the money is still not here", "please top up my card") * 40, name="train")
+Spec = Callable[..., dict[str, object]]
+
+
+def decoder(folder: Path, spec: dict[str, object], family: str = "llama", *, tied: bool = True) -> Artifact:
+    """A random decoder of 64 channels, rows of 64 and 128."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes: dict[str, object] = {"vocab_size": 400, "hidden_size": 64, "intermediate_size": 128, "head_dim": 16}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied}
+    sizes |= {"max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return Artifact.outside(folder, TASK)
+
+
+def on_grids(source: Artifact, out: Path, **options: object) -> Path:
+    out.mkdir()
+    lm_quantize(source, LmQuantize(windows=8, **options), out, Context(data={"train": TEXTS}))
+    return out
+
+
+def windows() -> Windows:
+    return Windows(np.random.default_rng(0).integers(3, 400, (3, 16)).astype(np.int32), 8)
+
+
+@pytest.fixture
+def spec(make_bpe: Spec) -> dict[str, object]:
+    return make_bpe(list(TEXTS.texts[:2]))
+
+
+@pytest.mark.parametrize(
+    ("family", "tied", "options"),
+    [
+        ("llama", True, {}),
+        ("qwen3", False, {"symmetric": False, "embeddings": "int4", "head": "int4"}),
+        ("qwen2", True, {"method": "rtn", "bits": 8, "block": 64, "head": "keep", "exclude": ("v_proj",)}),
+    ],
+)
+def test_both_formats_hold_the_checkpoints_weights(
+    spec: dict[str, object], tmp_path: Path, family: str, tied: bool, options: dict[str, object]
+) -> None:
+    source = decoder(tmp_path / "source", spec, family, tied=tied)
+    folder = on_grids(source, tmp_path / "grids", **options)
+    out = tmp_path / "genai"
+    out.mkdir()
+    touched = write_genai(folder, out, precision="int4", accuracy_level=1)
+    assert set(touched) == set(GridFile(folder))
+    assert compare_genai(out, folder, windows()).max_difference < 1e-4
+    plan = plan_grids(folder)
+    types = {t.name: "f32" for t in decoder_tensors(folder) if t.quantizable} | plan.types
+    write_gguf_decoder(folder, tmp_path / "model.gguf", types, encode=plan.encode, threads=1)
+    assert gguf_weights(tmp_path / "model.gguf", plan.types) == len(plan.types)
+    assert compare(tmp_path / "model.gguf", folder, windows(), threads=1).divergence < 1e-3
+
+
+def gguf_weights(file: Path, types: dict[str, str]) -> int:
+    """How many of these tensors have the type that was asked for."""
+    import gguf
+
+    kinds = {tensor.name: tensor.tensor_type.name.lower() for tensor in gguf.GGUFReader(file).tensors}
+    return sum(kinds[name] == kind for name, kind in types.items())
+
+
+def test_changed_weights_are_not_passed_off_as_the_grids(spec: dict[str, object], tmp_path: Path) -> None:
+    folder = on_grids(decoder(tmp_path / "source", spec), tmp_path / "grids", method="rtn")
+    model = load_decoder(folder)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.mul_(1.001)
+    model.save_pretrained(folder)
+    (tmp_path / "genai").mkdir()
+    with pytest.raises(StageError, match=r"layers\.1\.mlp\.up_proj are not their grid's"):
+        write_genai(folder, tmp_path / "genai", precision="int4")
+    plan = plan_grids(folder)
+    with pytest.raises(StageError, match=r"layers\.1\.mlp\.up_proj are not their grid's"):
+        write_gguf_decoder(folder, tmp_path / "model.gguf", plan.types, encode=plan.encode, threads=1)
+
+
+def test_the_example_program_writes_what_transformers_writes(spec: dict[str, object], tmp_path: Path) -> None:
+    source = decoder(tmp_path / "source", spec)
+    out = tmp_path / "genai"
+    out.mkdir()
+    assert write_genai(source.path, out, precision="fp32") == []
+    assert compare_genai(out, source.path, windows()).max_difference < 1e-4
+    import onnxruntime_genai
+
+    from edgekit.formats.package import EXAMPLES
+
+    tokenizer = onnxruntime_genai.Tokenizer(onnxruntime_genai.Model(str(out)))
+    ids = tokenizer.encode("the card").tolist()
+    model = load_decoder(source.path)
+    with torch.inference_mode():
+        made = model.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False)[0, len(ids) :].tolist()
+    program = out / "generate.py"
+    program.write_bytes((EXAMPLES / "generate_genai.py").read_bytes())
+    command = [sys.executable, str(program), "--tokens", "8", "--threads", "1", "the card"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
+    whole = tokenizer.decode(np.asarray(made, dtype=np.int32)).rstrip("\ufffd")  # half a character is not printed
+    assert done.stdout == f"the card{whole}\n"
+
+
+def test_architectures_that_the_builder_does_not_name_are_told() -> None:
+    assert obstacles({"architectures": ["LlamaForCausalLM"]}) == []
+    assert "GPT2LMHeadModel" in obstacles({"architectures": ["GPT2LMHeadModel"]})[0].what
+    assert obstacles({})
+
+
+def test_what_the_builder_says_is_told(spec: dict[str, object], tmp_path: Path) -> None:
+    folder = decoder(tmp_path / "source", spec).path
+    (folder / "model.safetensors").unlink()
+    (tmp_path / "genai").mkdir()
+    with pytest.raises(StageError, match="builder failed"):
+        write_genai(folder, tmp_path / "genai")
