@@ -19,7 +19,6 @@ from edgekit.evaluate_lm import reference_of, score_windows
 from edgekit.interrogate import Venue
 from edgekit.progress import Progress
 from edgekit.runtimes.base import Workload, task_of
-from edgekit.runtimes.lm import language_runtimes
 from edgekit.statistics import Chance, chance_check
 from edgekit.targets import Target
 from edgekit.tasks.language_modeling import Windows, make_windows, targets_of
@@ -60,7 +59,7 @@ def answers_of(
         return {name: _classified(artifacts[name], table, workload, target, cache) for name in tracked}
     base = artifacts[baseline]
     windows = make_windows(base.path, table, task_of(base), most=workload.windows)
-    venue = Venue(target.transport, language_runtimes(target.runtimes), workload.threads, cache)
+    venue = Venue(target.transport, target.runtimes, workload.threads, cache)
     tracked = progress.track(names, f"perplexity on {windows.scored:,} tokens", len(names))
     with _reference(base, windows, workload, cache) as reference:
         return {name: _modeled(artifacts[name], windows, reference, table.digest, venue) for name in tracked}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from edgekit.report.schema import BaselineEntry, Deployable, Report, Speed, Step
 from edgekit.rules import Rule
 from edgekit.runtimes import runtime_of
 from edgekit.runtimes.base import Workload, task_of
-from edgekit.runtimes.lm import language_runtimes
+from edgekit.runtimes.lm import runtimes_for
 from edgekit.sample_size import sample_notes
 from edgekit.targets import Target, find_target
 from edgekit.tasks.language_modeling import make_windows
@@ -67,6 +67,7 @@ def make_report(
     """
     artifacts = {name: subject.artifact for name, subject in subjects.items()}
     where = target or find_target("cpu")
+    where = replace(where, runtimes=runtimes_for(task_of(artifacts[baseline]).kind, where.runtimes))
     for note in sample_notes(rules, len(table)):
         progress.say(f"note: {note}")
     machine = where.transport.probe(_libraries(artifacts, where))
@@ -166,7 +167,7 @@ def _measure(
         data=table.name,
         progress=progress,
         transport=transport,
-        runtimes=language_runtimes(runtimes),
+        runtimes=runtimes,
         decided=decided,
     )
     return found.decode, found.speeds

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, ValidationError
 
-from edgekit.artifact import Artifact, Frozen
+from edgekit.artifact import Artifact, Frozen, TaskKind
 from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job, Place
 from edgekit.runtimes import Runtimes
@@ -29,8 +29,8 @@ __all__ = [
     "ask",
     "bandwidth_job",
     "inputs_of_rows",
-    "language_runtimes",
     "read_answers",
+    "runtimes_for",
 ]
 
 BANDWIDTH_SECONDS = 0.5
@@ -69,8 +69,13 @@ LM_RUNTIMES: Runtimes = {
 }
 
 
-def language_runtimes(runtimes: Runtimes) -> Runtimes:
-    """What executes language models where `runtimes` execute classifiers: none in a browser or in the pushed Python."""
+def runtimes_for(kind: TaskKind, runtimes: Runtimes) -> Runtimes:
+    """What executes files of a task where `runtimes` execute classifiers.
+
+    That is nothing for language models in a browser, or by the Python that is pushed to a device.
+    """
+    if kind == "text-classification":
+        return runtimes
     if "hf" not in runtimes:
         return {}
     provider = runtimes["hf"].provider

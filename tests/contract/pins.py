@@ -17,9 +17,8 @@ BEHIND = ("edgekit.nn", "edgekit.formats", "edgekit.tasks", "edgekit.stages")  #
 
 def current() -> dict[str, dict[str, int | str]]:
     """Stage -> its version and the digest of its code."""
-    return {
-        name: {"version": stage.version, "code": _digest(f"edgekit.stages.{stage.module}")} for name, stage in STAGES.items()
-    }
+    modules = {name: f"edgekit.stages.{stage.module}" for name, stage in STAGES.items()}
+    return {name: {"version": stage.version, "code": _digest(modules[name])} for name, stage in STAGES.items()}
 
 
 def _digest(module: str) -> str:

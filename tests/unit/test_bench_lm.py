@@ -16,7 +16,7 @@ from edgekit.errors import DataError, DeviceError, UsageError
 from edgekit.jobs import Completed, Fidelity, Job, Sitting, Work
 from edgekit.machine import Machine, describe
 from edgekit.runtimes import RUNTIMES, Workload
-from edgekit.runtimes.lm import LM_RUNTIMES, language_runtimes
+from edgekit.runtimes.lm import LM_RUNTIMES, runtimes_for
 from edgekit.tasks.language_modeling import Windows
 from tests.conftest import bpe_spec
 
@@ -145,5 +145,5 @@ def test_bad_wishes_are_told(files: dict[str, Artifact]) -> None:
 
 
 def test_runtimes_of_language_models_are_those_of_the_target() -> None:
-    assert language_runtimes(RUNTIMES) is LM_RUNTIMES
-    assert language_runtimes({"onnx": RUNTIMES["onnx"]}) == {}
+    assert runtimes_for("language-modeling", RUNTIMES) is LM_RUNTIMES
+    assert runtimes_for("language-modeling", {"onnx": RUNTIMES["onnx"]}) == {}
