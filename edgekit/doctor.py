@@ -21,7 +21,10 @@ LIBRARIES = {
     "llama-cpp-python": ("GGUF runtime", "pip install 'edgekit[gguf]'"),
     "gguf": ("GGUF export", "pip install 'edgekit[gguf]'"),
     "datasets": ("hub data sets", "pip install 'edgekit[hub]'"),
-    "neural-compressor": ("more int4 methods", "pip install 'edgekit[neural-compressor]'"),
+    "onnxruntime-genai": ("language models as ONNX", "pip install 'edgekit[genai]'"),
+    "peft": ("LoRA and other adapters", "pip install 'edgekit[peft]'"),
+    "auto-round": ("AWQ and AutoRound", "pip install 'edgekit[auto-round]'"),
+    "neural-compressor": ("more int4 methods, as a peer", "pip install 'edgekit[neural-compressor]'"),
 }
 FAST_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 ROOM = 2_000_000_000

@@ -149,7 +149,7 @@ STAGES: dict[str, Stage] = {
             gives="config",
             reads=("train", "validation", "unlabeled"),
             task="language-modeling",
-            libraries=(*HF_LIBRARIES, "gguf", "llama-cpp-python", "onnxruntime-genai"),
+            libraries=(*HF_LIBRARIES, "gguf", "llama-cpp-python", "sentencepiece", "onnxruntime-genai", "onnxruntime"),
         ),
     )
 }

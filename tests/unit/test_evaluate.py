@@ -12,7 +12,7 @@ import tiny_onnx
 from edgekit.artifact import Artifact
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, StoreError
-from edgekit.evaluate import Predictions, agreement, at_chance, correct, paired_drop, predict, score
+from edgekit.evaluate import correct, paired_drop, predict, score
 from edgekit.jobs import Completed, Fidelity, Job
 from edgekit.machine import Machine
 from edgekit.runtimes.onnxruntime import ONNXRUNTIME
@@ -53,17 +53,12 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return tiny_onnx.make(tmp_path_factory.mktemp("made") / "wrong", wrong=True)
 
 
-def made(labels: list[int]) -> Predictions:
-    return Predictions(np.eye(3, dtype=np.float32)[labels], "none", "0")
-
-
 def test_the_files_own_accuracy(good: Artifact, wrong: Artifact) -> None:
     assert good.task is not None
     ours, theirs = predict(good, TABLE, threads=1), predict(wrong, TABLE, threads=1)
     assert score(ours, TABLE, good.task)["accuracy"] == pytest.approx(5 / 6)
     assert score(theirs, TABLE, good.task)["accuracy"] == pytest.approx(2 / 6)
     assert correct(ours, TABLE, good.task).tolist() == [True] * 4 + [False, True]
-    assert agreement(ours, theirs) == pytest.approx(1 / 6)
     assert ours.peak_rss_bytes > 0
 
 
@@ -145,11 +140,3 @@ def test_paired_drop() -> None:
     assert drop.high - drop.low < 2 * unpaired  # pairing must pay
     with pytest.raises(ValueError, match="cannot be paired"):
         paired_drop(parent, child[:50])
-
-
-def test_a_lazy_classifier_is_at_chance(good: Artifact) -> None:
-    assert good.task is not None
-    table = Table(TEXTS * 20, labels=("on", "off", "dim", "off", "on", "off") * 20)
-    lazy = at_chance(made([1] * 120), table, good.task)
-    assert (lazy.at_chance, lazy.accuracy, lazy.majority_share) == (True, 0.5, 0.5)
-    assert not at_chance(made([0, 1, 2, 1, 0, 1] * 20), table, good.task).at_chance

@@ -44,10 +44,10 @@ def test_a_file_that_disagrees_with_torch_does_not_count(
 
     true_write = onnx_encoder.write_onnx
 
-    def wrong(model: torch.nn.Module, task: Task, out_file: Path) -> None:
+    def wrong(model: torch.nn.Module, task: Task, out_file: Path, *, rewrite: bool) -> None:
         with torch.no_grad():
             model.classifier.bias += 0.01
-        true_write(model, task, out_file)  # type: ignore[arg-type]
+        true_write(model, task, out_file, rewrite=rewrite)  # type: ignore[arg-type]
 
     monkeypatch.setattr(onnx_encoder, "write_onnx", wrong)
     source = Artifact.outside(tiny("bert"), TASK)
