@@ -18,7 +18,7 @@ __all__ = ["cost_of", "next_shape", "shape_of"]
 
 # Bits per weight of llama.cpp's types and mixtures, scales included; of a whole file about.
 BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q5_k_s": 5.5, "q4_k_m": 4.9}
-BITS |= {"q4_k_s": 4.6, "q4_1": 5.0, "q4_0": 4.6, "q3_k_m": 3.9, "q2_k": 3.0}
+BITS |= {"q4_k_s": 4.6, "q4_1": 5.0, "q4_0": 4.6, "grids": 5.0, "q3_k_m": 3.9, "q2_k": 3.0}
 BITS |= {"fp32": 32.0, "fp16": 16.0, "int8": 9.0, "int4": 5.0}  # onnxruntime-genai's words
 SECONDS = 5.0  # of an export, beside its parity check
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}

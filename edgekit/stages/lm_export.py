@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "LmExport", "lm_export"]
 
-VERSION = 1
+VERSION = 2
 MODEL = "model.gguf"
 # KL divergence (nats a token) from torch in float32. llama.cpp computes GELU from a half-precision table, in f32 files
 # too; bfloat16 keeps 8 bits of a weight. Beyond 1 nat a quantized model says something else than the original.
 LIMITS = {"f32": 1e-5, "f16": 1e-4, "bf16": 1e-2}
 QUANTIZED_LIMIT = 1.0
-FLOAT_TYPES = tuple(LIMITS)
+AS_THEY_ARE = (*LIMITS, "grids")  # types that leave nothing to choose
 GENAI_LIMITS = {"fp32": 1e-5, "fp16": 1e-4, "int8": QUANTIZED_LIMIT, "int4": QUANTIZED_LIMIT}
 TEXTS = 256  # whose tokens are compared
 GgufType = Literal[
     "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_1", "q4_0",
-    "iq4_nl", "iq4_xs", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k", "q2_k_s",
+    "iq4_nl", "iq4_xs", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "grids",
 ]  # fmt: skip
 
 
@@ -48,7 +48,9 @@ class LmExport(Config):
         default="gguf", description="llama.cpp's format, or a folder for onnxruntime-genai."
     )
     type: GgufType = Field(
-        default="q4_k_m", description="GGUF: f32, f16, bf16, or one of llama.cpp's mixes of quantized types."
+        default="q4_k_m",
+        description="GGUF: f32, f16, bf16, one of llama.cpp's mixes of quantized types, or grids: "
+        "the integers that lm-quantize found, as they are, and f16 for what it left out.",
     )
     precision: Literal["fp32", "fp16", "int8", "int4"] = Field(
         default="int4", description="onnx-genai: of the weights; integers found by lm-quantize are taken as they are."
@@ -102,7 +104,7 @@ def lm_export(source: Artifact, config: LmExport, out: Path, context: Context) -
         summary=f"gguf {types or config.budget}, {written.bytes:,} bytes, KL divergence {difference.divergence:.2e} "
         f"nats a token from torch",
         touched=(MODEL,),
-        warnings=(*written.notes, *_token_warnings(tokenized)),
+        warnings=(*_idle_warnings(config), *written.notes, *_token_warnings(tokenized)),
         numbers={
             "bytes": written.bytes,
             "kl_divergence": difference.divergence,
@@ -112,7 +114,7 @@ def lm_export(source: Artifact, config: LmExport, out: Path, context: Context) -
             "tokens": difference.tokens,
             "texts": tokenized.texts,
             "texts_with_the_same_tokens": tokenized.same,
-            "importance": config.importance,
+            "importance": _learns(config),
         },
     )
     metrics = {"kl_divergence": difference.divergence, "agreement": difference.agreement}
@@ -123,11 +125,14 @@ def _genai(source: Artifact, task: Task, config: LmExport, out: Path, context: C
     """The same for onnxruntime-genai, which runs in a process of its own."""
     from edgekit.evaluate_lm import reference_of, score_windows
     from edgekit.formats.genai import write_genai
+    from edgekit.formats.package_lm import write_genai_package
     from edgekit.interrogate import Venue
     from edgekit.tasks.language_modeling import make_windows
 
     context.progress.say(f"exporting to onnxruntime-genai, {config.precision}")
     touched = write_genai(source.path, out, precision=config.precision)
+    origin = f", {len(touched)} matrices as lm-quantize found them" if touched else ""
+    write_genai_package(task, out, f"{config.precision}{origin}")
     windows = make_windows(source.path, _check_table(context), task, most=config.check_windows)
     with TemporaryDirectory() as cache:
         reference = reference_of(source, windows, Path(cache), threads=context.threads)
@@ -139,10 +144,34 @@ def _genai(source: Artifact, task: Task, config: LmExport, out: Path, context: C
     facts = Facts(
         summary=f"onnx-genai {config.precision}, KL divergence {found['kld']:.2e} nats a token from torch",
         touched=(*touched, "model.onnx"),
+        warnings=_idle_warnings(config),
         numbers={"kl_divergence": found["kld"], "agreement": found["agreement"], "tokens": windows.scored},
     )
     metrics = {"kl_divergence": found["kld"], "agreement": found["agreement"]}
     return Outcome("onnx-genai", facts, task, metrics)
+
+
+def _learns(config: LmExport) -> bool:
+    """Whether the training texts have a say in how the weights are rounded."""
+    if config.format != "gguf" or (config.type in AS_THEY_ARE and not config.budget):
+        return False
+    return config.importance or bool(config.budget) or config.rounding == "feedback"
+
+
+def _idle_warnings(config: LmExport) -> tuple[str, ...]:
+    """Names the options that were given and change nothing, so that nobody takes their effect for granted."""
+    idle = {"precision"}
+    if config.format == "onnx-genai":
+        what, idle = "onnx-genai", {"type", "budget", "rounding", "importance", "samples", "token_parity"}
+    elif config.budget:
+        what, idle = "a budget", {"precision", "type", "rounding"}
+    else:
+        what = f"GGUF type {config.type}"
+        idle |= {"rounding", "importance"} if config.type in AS_THEY_ARE else set()
+        idle |= set() if _learns(config) else {"samples"}
+    usual = LmExport()
+    given = [name for name in LmExport.model_fields if name in idle and getattr(config, name) != getattr(usual, name)]
+    return (f"no effect with {what}: {', '.join(given)}",) if given else ()
 
 
 def _check_table(context: Context) -> Table:
@@ -164,7 +193,7 @@ def _write(source: Artifact, task: Task, config: LmExport, out: Path, context: C
         encode=encode,
         threads=context.threads,
         progress=context.progress,
-        preset="" if config.budget else config.type,
+        preset="" if config.budget or config.type == "grids" else config.type,
     )
 
 
@@ -174,23 +203,38 @@ def _rounding(
     """The type of each tensor, the weights of its columns, and what rounds it (None: ggml)."""
     from edgekit.formats.gguf_decoder import decoder_tensors, preset_types
 
-    learns = config.importance or config.budget or config.rounding == "feedback"
-    if not learns or (config.type in FLOAT_TYPES and not config.budget):
+    if config.type == "grids" and not config.budget:
+        types, encode = _grids(folder)
+        return types, {}, encode
+    if not _learns(config):
         return preset_types(folder, config.type), {}, None
     windows = _calibration(folder, task, config, context)
-    types = None if config.budget else preset_types(folder, config.type, with_importance=True)
-    if types is not None and config.rounding == "ggml":
+    mix = None if config.budget else preset_types(folder, config.type, with_importance=True)
+    if mix is not None and config.rounding == "ggml":
         from edgekit.formats.gguf_decoder_importance import column_importance
         from edgekit.nn.decoders import load_decoder
 
         model = load_decoder(folder, device=context.device)
-        return types, column_importance(model, decoder_tensors(folder), windows), None
+        return mix, column_importance(model, decoder_tensors(folder), windows), None
     from edgekit.formats.gguf_decoder_budget import budget_bytes
     from edgekit.formats.gguf_kquants import plan_rounding
 
     room = budget_bytes(folder, config.budget) if config.budget else 0
-    plan = plan_rounding(folder, windows, budget=room, types=types, device=context.device, progress=context.progress)
+    plan = plan_rounding(folder, windows, budget=room, types=mix, device=context.device, progress=context.progress)
     return plan.types, plan.importance, plan.encode
+
+
+def _grids(folder: Path) -> tuple[dict[str, str], Encode]:
+    """The types that hold the checkpoint's grids, f16 elsewhere, and what packs them. Raises StageError without any."""
+    from edgekit.formats.gguf_decoder import preset_types
+    from edgekit.formats.gguf_grids import plan_grids
+
+    plan = plan_grids(folder)
+    if not plan.types:
+        raise StageError(
+            f"type grids: {folder.name} has no grids.safetensors", hint="export what lm-quantize wrote, or take q4_k_m"
+        )
+    return preset_types(folder, "f16") | plan.types, plan.encode
 
 
 def _calibration(folder: Path, task: Task, config: LmExport, context: Context) -> Windows:

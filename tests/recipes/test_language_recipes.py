@@ -112,10 +112,11 @@ def test_quantizing_ships_gguf_and_int4(bench: Bench) -> None:
     if importlib.util.find_spec("onnxruntime_genai") is None:
         pytest.skip("onnxruntime-genai is not installed (pip install 'edgekit[genai]')")
     report = bench.run("llm-quantize")
-    check_files(bench, "llm-quantize", report, ["gguf-small", "gguf-q8", "genai-int4"])
+    check_files(bench, "llm-quantize", report, ["gguf-small", "gguf-q8", "gguf-int4", "genai-int4"])
     kld = {deployable.id: deployable.metrics["kld"] or 0.0 for deployable in report.deployables}
     assert 0 < kld["gguf-q8"] < kld["gguf-small"] < 0.2
     assert kld["genai-int4"] < 0.2
+    assert kld["gguf-int4"] == pytest.approx(kld["genai-int4"], rel=0.15)  # the same integers in both
     again = bench.run("llm-quantize")
     assert all(step.cached for step in again.steps)
 

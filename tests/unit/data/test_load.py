@@ -59,7 +59,7 @@ def test_pairs_numbers_and_a_byte_order_mark(tmp_path: Path) -> None:
         ("d.jsonl", "[1]\n", "row 1: a list where an object was expected"),
         ("d.jsonl", '{"text": ["a"], "label": "b"}\n', "row 1: column 'text' is empty or not a text"),
         ("d.parquet", "not parquet", "not a readable parquet file"),
-        ("d.txt", "a", "unknown kind of file '.txt'"),
+        ("d.xyz", "a", "unknown kind of file '.xyz'"),
     ],
 )
 def test_bad_data_is_told_with_its_place(tmp_path: Path, name: str, content: bytes | str, message: str) -> None:

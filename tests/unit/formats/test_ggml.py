@@ -76,7 +76,7 @@ def test_the_error_is_what_the_bits_allow(name: str) -> None:
 @given(
     name=st.sampled_from(sorted(TYPES)),
     seed=st.integers(0, 1 << 16),
-    exponent=st.integers(-4, 3),
+    exponent=st.integers(-2, 3),  # far below, scales are rounded coarsely: half precision has no more bits there
     rows=st.integers(1, 4),
     blocks=st.integers(1, 3),
 )

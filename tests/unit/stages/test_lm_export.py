@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,14 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import ParityError, StageError, UsageError
 from edgekit.formats import gguf_decoder
-from edgekit.stages.base import Context
+from edgekit.formats.gguf_decoder import read_plan
+from edgekit.stages.base import Context, Outcome
 from edgekit.stages.lm_export import LmExport, lm_export
+from edgekit.stages.lm_quantize import LmQuantize, lm_quantize
 
 pytest.importorskip("gguf")
 pytest.importorskip("llama_cpp")
@@ -162,13 +166,88 @@ def test_wrong_weights_do_not_count(source: Artifact, out: Path, monkeypatch: py
         lm_export(source, LmExport(type="f32"), out, CONTEXT)
 
 
-def test_onnxruntime_genai_is_compared_too(source: Artifact, out: Path) -> None:
+@pytest.fixture(scope="module")
+def genai(source: Artifact, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    """The model for onnxruntime-genai, with options that only GGUF has."""
     pytest.importorskip("onnxruntime_genai")
-    outcome = lm_export(source, LmExport(format="onnx-genai", precision="fp32", check_windows=2), out, CONTEXT)
+    folder = tmp_path_factory.mktemp("genai")
+    config = LmExport(format="onnx-genai", precision="fp32", check_windows=2, importance=True, budget="80kB")
+    return lm_export(source, config, folder, CONTEXT), folder
+
+
+def test_onnxruntime_genai_is_compared_too(genai: tuple[Outcome, Path]) -> None:
+    outcome, folder = genai
     assert outcome.format == "onnx-genai"
-    assert (out / "model.onnx").is_file()
+    assert (folder / "model.onnx").is_file()
     assert outcome.facts.numbers["tokens"] == 24
     assert float(outcome.facts.numbers["kl_divergence"]) < 1e-5
+
+
+def test_the_folder_for_onnxruntime_genai_stands_alone(genai: tuple[Outcome, Path]) -> None:
+    _, folder = genai
+    named = re.findall(r"`([\w.]+)`", (folder / "README.md").read_text(encoding="utf-8"))
+    assert {"generate.py", "model.onnx.data", "genai_config.json", "tokenizer_config.json"} <= set(named)
+    assert {name for name in named if not (folder / name).is_file()} == {"manifest.json"}  # the store writes it
+    command = [sys.executable, "-I", str(folder / "generate.py"), "Once upon", "--tokens", "5", "--threads", "1"]
+    answer = subprocess.run(command, capture_output=True, check=True, timeout=120).stdout.decode("utf-8", "replace")
+    assert answer.startswith("Once upon")
+    assert len(answer.strip()) > len("Once upon")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"type": "f32", "importance": True, "samples": 8}, ("no effect with GGUF type f32: importance, samples",)),
+        ({"type": "q8_0", "precision": "int8"}, ("no effect with GGUF type q8_0: precision",)),
+        ({"type": "q8_0", "importance": True, "samples": 8}, ()),
+        ({"type": "q8_0", "budget": "130kB", "importance": True}, ("no effect with a budget: type",)),
+    ],
+)
+def test_options_without_effect_are_named(
+    options: dict[str, Any], told: tuple[str, ...], source: Artifact, out: Path
+) -> None:
+    assert lm_export(source, LmExport(check_windows=2, **options), out, CONTEXT).facts.warnings == told
+
+
+def test_options_that_onnxruntime_genai_has_no_use_for_are_named(genai: tuple[Outcome, Path]) -> None:
+    assert genai[0].facts.warnings == ("no effect with onnx-genai: budget, importance",)
+
+
+@pytest.fixture(scope="module")
+def on_grids(source: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
+    def make(**options: Any) -> Artifact:
+        folder = tmp_path_factory.mktemp("grids")
+        lm_quantize(source, LmQuantize(windows=8, **options), folder, CONTEXT)
+        return Artifact.outside(folder, TASK)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [({}, {"F32", "Q4_0", "Q8_0"}), ({"symmetric": False, "exclude": ("v_proj",)}, {"F32", "F16", "Q4_1", "Q8_0"})],
+)
+def test_integers_that_were_found_already_are_carried_over(
+    options: dict[str, Any], kinds: set[str], on_grids: Callable[..., Artifact], out: Path
+) -> None:
+    import gguf
+
+    source = on_grids(**options)
+    outcome = lm_export(source, LmExport(type="grids"), out, CONTEXT)
+    assert outcome.facts.warnings == ()
+    assert float(outcome.facts.numbers["kl_divergence"]) < 1e-3
+    held = {tensor.name: tensor for tensor in gguf.GGUFReader(out / "model.gguf").tensors}
+    assert {tensor.tensor_type.name for tensor in held.values()} == kinds
+    for wanted in read_plan(source.path):
+        tensor = held[wanted.name]
+        found = gguf.dequantize(tensor.data, tensor.tensor_type)
+        values = wanted.read(0, wanted.rows).reshape(found.shape)
+        np.testing.assert_array_equal(found, values.astype(np.float16) if tensor.tensor_type == 1 else values)
+
+
+def test_integers_that_nobody_found_cannot_be_carried_over(source: Artifact, out: Path) -> None:
+    with pytest.raises(StageError, match=r"has no grids\.safetensors"):
+        lm_export(source, LmExport(type="grids"), out, CONTEXT)
 
 
 def test_what_cannot_be_exported_is_refused(source: Artifact, out: Path) -> None:
