@@ -18,6 +18,7 @@ from edgekit.report.schema import Report
 from edgekit.stages import STAGES
 
 WORDS = "the card was lost in town and my money is still waiting for you to send a new one before next week"
+RECIPES = ("llm-quantize", "llm-finetune-quantize", "llm-prune-distill-quantize", "llm-distill-to-smaller")
 QUICK = "workload: {batch: 1, rounds: 2, budget: 0, items: 4, seconds: 0.02, warmup: 2, length: 16, windows: 8}"
 
 

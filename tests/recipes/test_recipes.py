@@ -15,6 +15,7 @@ from edgekit.artifact import Artifact
 from edgekit.errors import PlanError, StageError
 from edgekit.library import find_recipe, names
 from edgekit.report.schema import Report, load_report
+from tests.recipes import test_language_recipes
 from tests.recipes.support import quick_recipe, write_data
 
 Tiny = Callable[..., Path]
@@ -147,8 +148,9 @@ def test_distill_to_smaller_makes_the_shape_that_was_asked_for(bench: Bench, cla
     assert (config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]) == (1, 16, 32)
 
 
-def test_every_recipe_is_run_here() -> None:
-    assert set(names()) == {"text-classifier", "quantize-only", "distill-to-smaller"}
+def test_every_recipe_is_run_here_or_with_the_language_models() -> None:
+    here = {"text-classifier", "quantize-only", "distill-to-smaller"}
+    assert set(names()) == here | set(test_language_recipes.RECIPES)
 
 
 def test_a_plan_runs_nothing_and_knows_what_is_there(bench: Bench, classified: Report, model: str) -> None:
