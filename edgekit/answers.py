@@ -24,7 +24,7 @@ from edgekit.targets import Target
 from edgekit.tasks.language_modeling import Windows, make_windows, targets_of
 from edgekit.tasks.text_classification import label_ids
 
-__all__ = ["Answers", "answers_of", "at_chance", "reference_metrics", "same_label"]
+__all__ = ["Answers", "answers_of", "at_chance", "reference_metrics", "same_label", "windows_of"]
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,35 @@ def answers_of(
     artifacts: Mapping[str, Artifact],
     baseline: str,
     table: Table,
+    windows: Windows | None,
     workload: Workload,
     target: Target,
     progress: Progress,
     cache: Path | None,
 ) -> dict[str, Answers]:
-    """Every file's answers on `table`, the baseline's first. Raises DataError and DeviceError as `predict` and
-    `score_windows` do."""
+    """Every file's answers on `table`, the baseline's first; language models' on its `windows` (`windows_of`).
+
+    Raises DataError and DeviceError as `predict` and `score_windows` do.
+    """
     names = sorted(artifacts, key=lambda name: name != baseline)
-    if task_of(artifacts[baseline]).kind == "text-classification":
+    if windows is None:
         tracked = progress.track(names, f"accuracy on {len(table)} rows", len(names))
         return {name: _classified(artifacts[name], table, workload, target, cache) for name in tracked}
-    base = artifacts[baseline]
-    windows = make_windows(base.path, table, task_of(base), most=workload.windows)
     venue = Venue(target.transport, target.runtimes, workload.threads, cache)
     tracked = progress.track(names, f"perplexity on {windows.scored:,} tokens", len(names))
-    with _reference(base, windows, workload, cache) as reference:
+    with _reference(artifacts[baseline], windows, workload, cache) as reference:
         return {name: _modeled(artifacts[name], windows, reference, table.digest, venue) for name in tracked}
+
+
+def windows_of(artifact: Artifact, table: Table, workload: Workload) -> Windows | None:
+    """The texts as a language model is scored and timed on them; None for a classifier.
+
+    Raises DataError where they do not fill one.
+    """
+    task = task_of(artifact)
+    if task.kind == "text-classification":
+        return None
+    return make_windows(artifact.path, table, task, most=workload.windows)
 
 
 def reference_metrics(
@@ -71,8 +83,7 @@ def reference_metrics(
     """Metrics of an `hf` artifact in torch, on this machine: what a step did, before there is a file to run. None for a
     model without a head. Raises DataError, ModelError and DeviceError as `predict_torch` and `score_windows` do."""
     task = task_of(artifact)
-    if task.kind == "language-modeling":
-        windows = make_windows(artifact.path, table, task, most=workload.windows)
+    if (windows := windows_of(artifact, table, workload)) is not None:
         scores = score_windows(artifact, windows, venue=Venue(threads=threads, cache=cache))
         return {"accuracy": float(np.mean(scores.top1.ravel() == targets_of(windows))), **scores.metrics}
     if not task.labels:

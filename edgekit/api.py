@@ -178,8 +178,7 @@ def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables:
     spec = STAGES[stage]
     kind = source.task.kind if source.task else "text-classification"
     if spec.task != kind:
-        other = f"lm-{stage}" if kind == "language-modeling" else stage.removeprefix("lm-")
-        hint = f"use edgekit {other}" if other in STAGES else ""
+        hint = f"use edgekit {other}" if (other := spec.counterpart()) else ""
         raise UsageError(f"{stage} is for {spec.task}; {source.path} is for {kind}", hint=hint)
     if source.format not in spec.accepts:
         wanted = " or ".join(spec.accepts)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from edgekit.answers import Answers, answers_of, at_chance, same_label
+from edgekit.answers import Answers, answers_of, at_chance, same_label, windows_of
 from edgekit.artifact import Artifact
 from edgekit.bench import Bench, Decided, Measurement, measure
 from edgekit.bench_lm import measure_lm
@@ -29,7 +29,7 @@ from edgekit.runtimes.base import Workload, task_of
 from edgekit.runtimes.lm import runtimes_for
 from edgekit.sample_size import sample_notes
 from edgekit.targets import Target, find_target
-from edgekit.tasks.language_modeling import make_windows
+from edgekit.tasks.language_modeling import Windows
 
 __all__ = ["Subject", "make_report", "write_report"]
 
@@ -72,10 +72,11 @@ def make_report(
         progress.say(f"note: {note}")
     machine = where.transport.probe(_libraries(artifacts, where))
     workload = workload.model_copy(update={"threads": workload.threads or where.threads})
-    answers = answers_of(artifacts, baseline, table, workload, where, progress, cache)
+    windows = windows_of(artifacts[baseline], table, workload)
+    answers = answers_of(artifacts, baseline, table, windows, workload, where, progress, cache)
     progress.say(f"measuring {len(subjects)} files, interleaved; keep the machine otherwise idle")
     decided = partial(settled, rules)
-    bench, speeds = _measure(artifacts, baseline, table, workload, where, progress, decided)
+    bench, speeds = _measure(artifacts, baseline, table, windows, workload, where, progress, decided)
     if bench.interrupted:
         notes = (*notes, f"measuring was stopped: {_whole(bench)}")
     if bench.conditions.fidelity == "emulated" and bench.measurements[baseline].instructions is None:
@@ -139,15 +140,15 @@ def _measure(
     artifacts: Mapping[str, Artifact],
     baseline: str,
     table: Table,
+    windows: Windows | None,
     workload: Workload,
     target: Target,
     progress: Progress,
     decided: Decided,
 ) -> tuple[Bench, Mapping[str, Speed]]:
-    """Times by the task: of inferences, or of a language model's decode steps, with its speeds."""
-    base = artifacts[baseline]
+    """Times of inferences; of a language model, of its decode steps, with its speeds."""
     transport, runtimes = target.transport, target.runtimes
-    if task_of(base).kind == "text-classification":
+    if windows is None:
         bench = measure(
             artifacts,
             baseline,
@@ -162,7 +163,7 @@ def _measure(
     found = measure_lm(
         artifacts,
         baseline,
-        make_windows(base.path, table, task_of(base), most=workload.windows),
+        windows,
         workload,
         data=table.name,
         progress=progress,

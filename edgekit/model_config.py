@@ -9,9 +9,10 @@ from pydantic import JsonValue
 
 from edgekit.errors import ModelError
 
-__all__ = ["ModelConfig", "label_names", "number", "pad_id", "read_config"]
+__all__ = ["ModelConfig", "label_names", "number", "pad_id", "positions", "read_config"]
 
 FILE = "config.json"
+POSITIONS = ("max_position_embeddings", "n_positions")  # GPT-2 has the second
 ModelConfig = dict[str, JsonValue]
 
 
@@ -37,6 +38,12 @@ def number(config: ModelConfig, key: str) -> int:
     if not isinstance(value, int):
         raise ModelError(f"{FILE}: {key} is {value!r}, not a number")
     return value
+
+
+def positions(config: ModelConfig) -> int | None:
+    """How many positions the model has; None where the config does not say. Raises ModelError as `number` does."""
+    key = next((key for key in POSITIONS if key in config), None)
+    return number(config, key) if key else None
 
 
 def pad_id(config: ModelConfig) -> int:

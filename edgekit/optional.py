@@ -6,8 +6,7 @@ from edgekit.artifact import Artifact, Task
 from edgekit.forecast import next_shape, shape_of
 from edgekit.recipe import Resolved, ResolvedStep
 from edgekit.rules import Rule
-
-EXPORTS = ("export", "lm-export")
+from edgekit.stages import STAGES
 
 __all__ = ["without", "without_inexpressible"]
 
@@ -21,7 +20,7 @@ def without_inexpressible(recipe: Resolved, model: Artifact, task: Task) -> tupl
     for step in recipe.steps:
         if step.source in gone or step.teacher in gone:
             gone[step.id] = gone.get(step.source) or gone[step.teacher]
-        elif step.optional and step.stage in EXPORTS and model.format == "hf":
+        elif step.optional and STAGES[step.stage].exports and model.format == "hf":
             _, obstacles = next_shape(shape_of(model, task), step.stage, step.config, task, model.path)
             if obstacles:
                 gone[step.id] = obstacles[0].what

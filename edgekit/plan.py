@@ -17,7 +17,7 @@ from edgekit.data.table import Table
 from edgekit.digest import digest_json
 from edgekit.errors import PlanError, Problem
 from edgekit.forecast import cost_of, next_shape, shape_of
-from edgekit.model_config import ModelConfig, number, read_config
+from edgekit.model_config import ModelConfig, number, positions, read_config
 from edgekit.nn.families import family_of
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
@@ -31,7 +31,7 @@ from edgekit.tasks.text_classification import label_names
 
 __all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels"]
 
-EXPORTS = ("export", "lm-export")
+UNLIMITED = 1 << 30  # positions of a model that does not say how many
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
 
 
@@ -173,15 +173,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         source = formats[step.source]
         where = f"step {step.id}"
         if stage.task != recipe.task.kind:
-            other = next(
-                (
-                    s.name
-                    for s in STAGES.values()
-                    if s.task == recipe.task.kind and s.name in (f"lm-{stage.name}", stage.name.removeprefix("lm-"))
-                ),
-                "",
-            )
-            hint = f"use {other}" if other else ""
+            hint = f"use {other}" if (other := stage.counterpart()) else ""
             problems.append(Problem(where, f"{stage.name} is for {stage.task}, the task is {recipe.task.kind}", hint))
         if source not in stage.accepts:
             wanted = " or ".join(stage.accepts)
@@ -192,7 +184,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
                 problems.append(Problem(where, f"{step.stage} needs {split} data", f"give --{split} FILE"))
         if step.teacher and not trained.get(step.teacher):
             problems.append(Problem(where, f"the teacher {step.teacher!r} was never trained", "fine-tune it first"))
-        if step.stage in EXPORTS and not trained[step.source]:
+        if stage.exports and not trained[step.source]:
             problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
         problems += _method_problems(step, source)
         inherits = trained[step.source] and step.stage != "student"
@@ -210,19 +202,17 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
 
 def _length_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
     """Texts longer than the model has positions for would crash at the first long one."""
-    positions = _positions(recipe, read_config(model.path))
-    if recipe.task.max_length <= positions:
+    limit = _positions(recipe, read_config(model.path))
+    if recipe.task.max_length <= limit:
         return []
-    what = f"texts of {recipe.task.max_length} tokens, but the model has {positions} positions"
-    return [Problem("task.max_length", what, f"use at most {positions}")]
+    what = f"texts of {recipe.task.max_length} tokens, but the model has {limit} positions"
+    return [Problem("task.max_length", what, f"use at most {limit}")]
 
 
 def _positions(recipe: Resolved, config: ModelConfig) -> int:
     """How many tokens the model can tell the places of."""
     if recipe.task.kind == "language-modeling":
-        return next(
-            (number(config, key) for key in ("max_position_embeddings", "n_positions") if key in config), 1 << 30
-        )
+        return positions(config) or UNLIMITED
     family = family_of(str(config["model_type"]))
     return number(config, "max_position_embeddings") - family.position_offset
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -21,7 +20,6 @@ BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.6, "q5_k_
 BITS |= {"q4_k_s": 4.6, "q4_1": 5.0, "q4_0": 4.6, "grids": 5.0, "q3_k_m": 3.9, "q2_k": 3.0}
 BITS |= {"fp32": 32.0, "fp16": 16.0, "int8": 9.0, "int4": 5.0}  # onnxruntime-genai's words
 SECONDS = 5.0  # of an export, beside its parity check
-UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
 
 def shape_of(model: Artifact) -> Shape:
@@ -79,8 +77,8 @@ def _bytes(weights: int, config: Config) -> int:
     """Of the exported file: by its budget, or by its type."""
     if getattr(config, "format", "gguf") == "onnx-genai":
         return int(weights * BITS[str(getattr(config, "precision", "fp32"))] / 8)
-    budget = str(getattr(config, "budget", "")).strip().lower()
-    if sized := re.fullmatch(r"([\d.]+)\s*([kmg]?)b?", budget):
-        return int(float(sized[1]) * UNITS[sized[2]])
+    from edgekit.formats.gguf_decoder_budget import file_size
+
+    budget = str(getattr(config, "budget", ""))
     name = budget or str(getattr(config, "type", "f16"))
-    return int(weights * BITS.get(name, 16.0) / 8)
+    return file_size(budget) or int(weights * BITS.get(name, 16.0) / 8)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgekit.artifact import MANIFEST, Artifact, Task
 from edgekit.errors import ModelError
-from edgekit.model_config import label_names, number, read_config
+from edgekit.model_config import label_names, positions, read_config
 
 __all__ = ["open_model", "resolve_model"]
 
@@ -78,9 +78,7 @@ def _task_of(folder: Path) -> Task | None:
     names = label_names(config)
     architectures = str(config.get("architectures"))
     if "ForCausalLM" in architectures or "LMHeadModel" in architectures:
-        limits = [config[key] for key in ("max_position_embeddings", "n_positions") if isinstance(config.get(key), int)]
-        return Task(kind="language-modeling", max_length=min([512, *(int(str(limit)) for limit in limits)]))
+        return Task(kind="language-modeling", max_length=min(512, positions(config) or 512))
     if "ForSequenceClassification" not in architectures or not names:
         return None
-    positions = number(config, "max_position_embeddings") if "max_position_embeddings" in config else 512
-    return Task(labels=names, max_length=min(128, positions))
+    return Task(labels=names, max_length=min(128, positions(config) or 128))

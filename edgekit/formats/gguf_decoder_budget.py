@@ -9,10 +9,10 @@ from edgekit.errors import UsageError
 from edgekit.formats.ggml import row_bytes
 from edgekit.formats.gguf_decoder import bytes_besides, decoder_tensors, preset_types
 from edgekit.formats.gguf_decoder_types import PRESETS
+from edgekit.rules import BYTES
 
-__all__ = ["budget_bytes"]
+__all__ = ["budget_bytes", "file_size"]
 
-UNITS = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMG]i?B|B)")
 
 
@@ -25,7 +25,13 @@ def budget_bytes(folder: Path, budget: str) -> int:
     if budget in PRESETS:
         types = preset_types(folder, budget).items()
         return sum(specs[name].shape[0] * row_bytes(kind, specs[name].shape[1]) for name, kind in types)
-    found = SIZE.fullmatch(budget.strip())
-    if found is None:
+    size = file_size(budget)
+    if size is None:
         raise UsageError(f"budget {budget!r} is no size", hint=f'such as "3.8MB", or one of: {", ".join(PRESETS)}')
-    return int(float(found[1]) * UNITS[found[2]]) - bytes_besides(folder)
+    return size - bytes_besides(folder)
+
+
+def file_size(text: str) -> int | None:
+    """Bytes that a text such as "3.8MB" says; None where it says no size."""
+    found = SIZE.fullmatch(text.strip())
+    return int(float(found[1]) * BYTES[found[2]]) if found else None

@@ -17,6 +17,16 @@ from typing import TYPE_CHECKING, Any
 from edgekit.errors import ModelError, Problem, StageError
 from edgekit.formats.gguf_check import Spec, charsmap, model_kind, read_spec, template, tokenizer_problems
 from edgekit.formats.gguf_decoder_split import split_name
+from edgekit.formats.gguf_tokenizer import (
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    Pieces,
+    mark_repeated,
+    write_pieces,
+)
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -29,31 +39,21 @@ __all__ = [
     "write_decoder_vocabulary",
 ]
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # llama_token_type
+BYTE = 6  # llama_token_type, beside those of gguf_tokenizer
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 SPECIALS = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 NEVER = -1e9  # score of a piece that no merge makes
 
 
-@dataclass(frozen=True)
-class DecoderVocabulary:
-    """What goes under `tokenizer.ggml.*`; `tokens`, `types` (and `scores`) have one entry per embedding row.
+@dataclass(frozen=True, kw_only=True)
+class DecoderVocabulary(Pieces):
+    """A decoder's. `before`, `after`: whether bos and eos are put around a text; `templates`: one chat template, or
+    several by name."""
 
-    `model` is llama.cpp's name of the algorithm, `pre` of the rule that splits text. `before`, `after`: whether bos and
-    eos are put around a text. `templates`: one chat template, or several by name.
-    """
-
-    model: str
-    pre: str
-    tokens: list[str]
-    types: list[int]
     specials: dict[str, int]
     before: bool
     after: bool
     prefix_space: bool
-    scores: list[float] | None = None
-    merges: list[str] | None = None
-    charsmap: bytes | None = None
     templates: str | list[dict[str, str]] | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -148,7 +148,8 @@ def read_decoder_vocabulary(folder: Path, rows: int) -> DecoderVocabulary:
     before, after = _around(spec) or (None, None)
     known = {"bos": before, "eos": after, "unknown": _unknown(spec, texts)}
     types = _types(spec, texts, rows, sentencepiece or unigram)
-    tokens, clashes = _unique(texts, types)
+    shown = [texts.get(number, f"[PAD{number}]") for number in range(rows)]
+    tokens, clashes = mark_repeated(shown, types)
     scores = None
     if unigram:
         pieces = [] if _is_letters(spec) else [float(piece[1]) for piece in model["vocab"]]
@@ -172,7 +173,7 @@ def read_decoder_vocabulary(folder: Path, rows: int) -> DecoderVocabulary:
         notes=(
             *(("llama.cpp does not compose characters (NFC) before it tokenizes",) if normalizes else ()),
             *(("before a text that begins with a space, llama.cpp puts another",) if doubles_space(spec) else ()),
-            *(f"token {text!r} clashes with another and is never produced" for text in clashes),
+            *(f"token {shown[number]!r} clashes with another and is never produced" for number in clashes),
         ),
     )
 
@@ -203,21 +204,6 @@ def _unknown(spec: Spec, texts: dict[int, str]) -> int | None:
         return int(model["unk_id"])
     wanted = model.get("unk_token") or "<unk>"
     return next((number for number, text in texts.items() if text == wanted), None)
-
-
-def _unique(texts: dict[int, str], types: list[int]) -> tuple[list[str], list[str]]:
-    """Token texts, and those that occur twice: llama.cpp aborts on them, so they get a mark."""
-    tokens: list[str] = []
-    clashes: list[str] = []
-    seen: set[str] = set()
-    for number in range(len(types)):
-        text = texts.get(number, f"[PAD{number}]")
-        if text in seen:
-            clashes.append(text)
-            text, types[number] = f"{text}[{number}]", UNUSED
-        seen.add(text)
-        tokens.append(text)
-    return tokens, clashes
 
 
 def _scores(folder: Path, spec: Spec, texts: dict[int, str], rows: int) -> list[float]:
@@ -308,16 +294,8 @@ def read_chat_template(folder: Path) -> str | list[dict[str, str]] | None:
 
 def write_decoder_vocabulary(writer: GGUFWriter, vocabulary: DecoderVocabulary) -> None:
     """Add the vocabulary's metadata to a GGUF writer whose file is not open yet."""
-    writer.add_tokenizer_model(vocabulary.model)
-    writer.add_tokenizer_pre(vocabulary.pre)
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_types(vocabulary.types)
-    if vocabulary.scores is not None:
-        writer.add_token_scores(vocabulary.scores)
-    if vocabulary.merges is not None:
-        writer.add_token_merges(vocabulary.merges)
+    write_pieces(writer, vocabulary)
     if vocabulary.charsmap:
-        writer.add_precompiled_charsmap(vocabulary.charsmap)
         writer.add_remove_extra_whitespaces(True)
     for name, number in vocabulary.specials.items():
         writer.add_uint32(f"tokenizer.ggml.{name}_token_id", number)

@@ -15,7 +15,7 @@ from edgekit.formats.gguf_check import Spec, charsmap, model_kind, template
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-__all__ = ["Vocabulary", "read_vocabulary", "write_vocabulary"]
+__all__ = ["Pieces", "Vocabulary", "mark_repeated", "read_vocabulary", "write_pieces", "write_vocabulary"]
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5  # llama_token_type
 TEMPLATE_SINGLE = "edgekit.template.single"  # "101 A 102": how token ids surround a text
@@ -24,19 +24,26 @@ PREFIX_SPACE = "edgekit.prefix_space"  # true: a space goes before a text that d
 PHANTOM_SPACE = "\u2581"  # llama.cpp marks where a word starts, WordPiece (by ##) where it does not
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """What goes under `tokenizer.ggml.*`. `tokens`, `types` (and `scores`) have one entry per embedding row."""
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """What every tokenizer has under `tokenizer.ggml.*`; `tokens`, `types` (and `scores`) have one entry per embedding
+    row. `model` is llama.cpp's name of the algorithm, `pre` of the rule that splits text."""
 
     model: str
     pre: str
     tokens: list[str]
     types: list[int]
-    single: str
-    pair: str
     scores: list[float] | None = None
     merges: list[str] | None = None
     charsmap: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary(Pieces):
+    """An encoder's: how special tokens surround texts, and switches by their full key."""
+
+    single: str
+    pair: str
     flags: dict[str, bool] = field(default_factory=dict)
     specials: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -90,15 +97,25 @@ def _unknown_id(spec: Spec, ids: dict[str, int]) -> int | None:
 
 def _token_texts(kind: str, texts: dict[int, str], types: list[int]) -> tuple[list[str], list[str]]:
     """Token texts as llama.cpp wants them, and those that clash: it aborts on a repeated text, so these get a mark."""
-    tokens: list[str] = []
-    clashes: list[str] = []
-    seen: set[str] = set()
+    shown = []
     for number, kind_of_token in enumerate(types):
         text = texts.get(number, f"[PAD{number}]")
         if kind == "WordPiece" and kind_of_token == NORMAL:
             text = text[2:] if text.startswith("##") and len(text) > 2 else PHANTOM_SPACE + text
+        shown.append(text)
+    tokens, clashes = mark_repeated(shown, types)
+    return tokens, [texts.get(number, shown[number]) for number in clashes]
+
+
+def mark_repeated(texts: list[str], types: list[int]) -> tuple[list[str], list[int]]:
+    """Token texts of which none occurs twice, and the numbers of those that got a mark: llama.cpp aborts on a repeated
+    text. Their `types` become unused."""
+    tokens: list[str] = []
+    clashes: list[int] = []
+    seen: set[str] = set()
+    for number, text in enumerate(texts):
         if text in seen:
-            clashes.append(texts.get(number, text))
+            clashes.append(number)
             text, types[number] = f"{text}[{number}]", UNUSED
         seen.add(text)
         tokens.append(text)
@@ -152,18 +169,23 @@ def _notes(kind: str, spec: Spec, added: dict[int, Spec]) -> list[str]:
     return notes
 
 
+def write_pieces(writer: GGUFWriter, pieces: Pieces) -> None:
+    """Add what every tokenizer has to a GGUF writer whose file is not open yet."""
+    writer.add_tokenizer_model(pieces.model)
+    writer.add_tokenizer_pre(pieces.pre)
+    writer.add_token_list(pieces.tokens)
+    writer.add_token_types(pieces.types)
+    if pieces.scores is not None:
+        writer.add_token_scores(pieces.scores)
+    if pieces.merges is not None:
+        writer.add_token_merges(pieces.merges)
+    if pieces.charsmap:
+        writer.add_precompiled_charsmap(pieces.charsmap)
+
+
 def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
     """Add the vocabulary's metadata to a GGUF writer whose file is not open yet."""
-    writer.add_tokenizer_model(vocabulary.model)
-    writer.add_tokenizer_pre(vocabulary.pre)
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_types(vocabulary.types)
-    if vocabulary.scores is not None:
-        writer.add_token_scores(vocabulary.scores)
-    if vocabulary.merges is not None:
-        writer.add_token_merges(vocabulary.merges)
-    if vocabulary.charsmap:
-        writer.add_precompiled_charsmap(vocabulary.charsmap)
+    write_pieces(writer, vocabulary)
     for name, number in vocabulary.specials.items():
         writer.add_uint32(f"tokenizer.ggml.{name}_token_id", number)
     for name, value in vocabulary.flags.items():

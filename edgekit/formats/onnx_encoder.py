@@ -133,7 +133,8 @@ def _tidy(file: Path, longest: int) -> None:
     import onnx
 
     from edgekit.formats.onnx_fold import fold_positions, fuse_gelu
-    from edgekit.formats.onnx_rewrite import drop_reshapes, drop_unread, first_token_only
+    from edgekit.formats.onnx_graph import drop_unread
+    from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
 
     model = onnx.load(str(file))
     del model.graph.value_info[:]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.formats.onnx_graph import add_constant, constant, maker, readers, replace_constant
+
 if TYPE_CHECKING:
     import onnx
 
@@ -44,7 +46,7 @@ def fold_positions(model: onnx.ModelProto, longest: int) -> int:
     Returns how many lookups went; 0 where positions depend on the text (RoBERTa's count past padding)."""
     graph, found = model.graph, 0
     for gather in [n for n in graph.node if n.op_type == "Gather"]:
-        table = _constant(graph, gather.input[0])
+        table = constant(graph, gather.input[0])
         if table is None or table.ndim != 2:
             continue
         if (row := _one_value(graph, gather.input[1])) is not None:
@@ -58,7 +60,7 @@ def fold_positions(model: onnx.ModelProto, longest: int) -> int:
 
 def _gelu_around(graph: onnx.GraphProto, erf: onnx.NodeProto) -> tuple[str, list[onnx.NodeProto]] | None:
     """GELU's input and its five nodes in order; None where the operators around `erf` compute something else."""
-    divide = _maker(graph, erf.input[0])
+    divide = maker(graph, erf.input[0])
     plus = _only_reader(graph, erf.output[0], "Add")
     half = _only_reader(graph, plus.output[0], "Mul") if plus else None
     last = _only_reader(graph, half.output[0], "Mul") if half else None
@@ -72,37 +74,36 @@ def _gelu_around(graph: onnx.GraphProto, erf: onnx.NodeProto) -> tuple[str, list
 
 def _scalar_beside(graph: onnx.GraphProto, node: onnx.NodeProto, name: str) -> np.float32 | None:
     other = next((i for i in node.input if i != name), "")
-    value = _constant(graph, other)
+    value = constant(graph, other)
     return np.float32(value.item()) if value is not None and value.size == 1 else None
 
 
 def _one_value(graph: onnx.GraphProto, index: str) -> int | None:
     """The value that an index has everywhere, where it is made of a constant of one value."""
-    node = _maker(graph, index)
+    node = maker(graph, index)
     while node is not None and node.op_type in MOVES:
         index = node.input[0]
-        node = _maker(graph, index)
-    values = _constant(graph, index)
+        node = maker(graph, index)
+    values = constant(graph, index)
     return int(values.flat[0]) if values is not None and values.size and (values == values.flat[0]).all() else None
 
 
 def _counted(graph: onnx.GraphProto, index: str) -> onnx.NodeProto | None:
     """The Slice that cuts a constant 0, 1, 2, ... (1, positions) to the text's length, where that is the index."""
-    node = _maker(graph, index)
+    node = maker(graph, index)
     if node is None or node.op_type != "Slice":
         return None
-    values = _constant(graph, node.input[0])
+    values = constant(graph, node.input[0])
     counts = values is not None and values.ndim == 2 and (values == np.arange(values.shape[1])[None]).all()
-    axes = _constant(graph, node.input[3]) if len(node.input) > 3 else None
+    axes = constant(graph, node.input[3]) if len(node.input) > 3 else None
     return node if counts and axes is not None and axes.tolist() == [1] else None
 
 
 def _constant_row(graph: onnx.GraphProto, gather: onnx.NodeProto, row: NDArray[Any]) -> int:
     """Put the row in the place of the lookup, where all its readers add it; broadcasting does the rest."""
-    readers = [n for n in graph.node if gather.output[0] in n.input]
-    if any(n.op_type != "Add" for n in readers):
+    if any(n.op_type != "Add" for n in readers(graph, gather.output[0])):
         return 0
-    _new_constant(graph, gather.output[0], row)
+    add_constant(graph, gather.output[0], row)
     graph.node.remove(gather)
     return 1
 
@@ -114,7 +115,7 @@ def _cut_table(
     from onnx import helper
 
     name = f"{gather.input[0]}.rows"
-    _new_constant(graph, name, table[:longest][None])
+    add_constant(graph, name, table[:longest][None])
     made = helper.make_node("Slice", [name, *cut.input[1:]], list(gather.output), gather.name)
     graph.node.insert(list(graph.node).index(gather), made)
     graph.node.remove(gather)
@@ -124,43 +125,21 @@ def _cut_table(
 def _add_rows_beforehand(graph: onnx.GraphProto) -> None:
     """(x + row) + cut(table) -> x + cut(table + row)."""
     for node in [n for n in graph.node if n.op_type == "Add"]:
-        cuts = [m for name in node.input if (m := _maker(graph, name)) is not None and m.op_type == "Slice"]
-        sums = [m for name in node.input if (m := _maker(graph, name)) is not None and m.op_type == "Add"]
-        table = _constant(graph, cuts[0].input[0]) if cuts else None
+        cuts = [m for name in node.input if (m := maker(graph, name)) is not None and m.op_type == "Slice"]
+        sums = [m for name in node.input if (m := maker(graph, name)) is not None and m.op_type == "Add"]
+        table = constant(graph, cuts[0].input[0]) if cuts else None
         if table is None or not sums:
             continue
-        row = next((i for i in sums[0].input if (c := _constant(graph, i)) is not None and c.ndim == 1), "")
-        values = _constant(graph, row)
+        row = next((i for i in sums[0].input if (c := constant(graph, i)) is not None and c.ndim == 1), "")
+        values = constant(graph, row)
         if values is None or _only_reader(graph, sums[0].output[0], "Add") is None:
             continue
-        _replace_constant(graph, cuts[0].input[0], table + values)
+        replace_constant(graph, cuts[0].input[0], table + values)
         rest = next(name for name in sums[0].input if name != row)
         node.input[list(node.input).index(sums[0].output[0])] = rest
         graph.node.remove(sums[0])
 
 
-def _maker(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
-    return next((n for n in graph.node if name in n.output), None)
-
-
 def _only_reader(graph: onnx.GraphProto, name: str, operator: str) -> onnx.NodeProto | None:
-    readers = [n for n in graph.node if name in n.input]
-    return readers[0] if len(readers) == 1 and readers[0].op_type == operator else None
-
-
-def _constant(graph: onnx.GraphProto, name: str) -> NDArray[Any] | None:
-    from onnx import numpy_helper
-
-    tensor = next((t for t in graph.initializer if t.name == name), None)
-    return None if tensor is None else numpy_helper.to_array(tensor)
-
-
-def _new_constant(graph: onnx.GraphProto, name: str, values: NDArray[Any]) -> None:
-    from onnx import numpy_helper
-
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-
-
-def _replace_constant(graph: onnx.GraphProto, name: str, values: NDArray[Any]) -> None:
-    graph.initializer.remove(next(t for t in graph.initializer if t.name == name))
-    _new_constant(graph, name, values)
+    found = readers(graph, name)
+    return found[0] if len(found) == 1 and found[0].op_type == operator else None

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit.formats.onnx_graph import add_constant, constant, drop_unread, maker, readers
+
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["drop_reshapes", "drop_unread", "first_token_only"]
+__all__ = ["drop_reshapes", "first_token_only"]
 
 UNARY = ("Erf", "Gelu", "Relu", "Sigmoid", "Tanh", "Sqrt")
 BINARY = ("Add", "Sub", "Mul", "Div", "Pow")
@@ -52,33 +54,30 @@ def first_token_only(model: onnx.ModelProto) -> int:
 
 
 def _selects_first(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     if node.op_type != "Gather" or {a.name: helper.get_attribute_value(a) for a in node.attribute}.get("axis", 0) != 1:
         return False
-    index = next((t for t in graph.initializer if t.name == node.input[1]), None)
-    return index is not None and not index.dims and int(numpy_helper.to_array(index)) == 0
+    index = constant(graph, node.input[1])
+    return index is not None and index.ndim == 0 and int(index) == 0
 
 
-def _narrowable(graph: onnx.GraphProto, select: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """The nodes whose every reader needs one position only, in the order of the graph."""
+def _narrowable(graph: onnx.GraphProto, select: onnx.NodeProto) -> list[tuple[onnx.NodeProto, list[str]]]:
+    """The nodes whose every reader needs one position only, in the order of the graph, each with the inputs of which it
+    then needs one position."""
     flat = {t.name for t in graph.initializer if len(t.dims) <= 1}
     matrices = {t.name for t in graph.initializer if len(t.dims) == 2}
-    readers = _readers(graph)
+    reads = Counter(name for node in graph.node for name in node.input)
     outputs = {value.name for value in graph.output}
-    found: list[onnx.NodeProto] = []
-    wanted = {select.input[0]}
-    narrow_readers = Counter({select.input[0]: 1})
+    found: list[tuple[onnx.NodeProto, list[str]]] = []
+    narrow_reads = Counter({select.input[0]: 1})
     for node in reversed(graph.node):
         name = node.output[0]
-        if name not in wanted or name in outputs or narrow_readers[name] != readers[name]:
+        if not narrow_reads[name] or name in outputs or narrow_reads[name] != reads[name]:
             continue
-        through = _through(node, flat, matrices)
-        if not through:
-            continue
-        found.append(node)
-        wanted.update(through)
-        narrow_readers.update(through)
+        if through := _through(node, flat, matrices):
+            found.append((node, through))
+            narrow_reads.update(through)
     return found[::-1]
 
 
@@ -93,20 +92,17 @@ def _through(node: onnx.NodeProto, flat: set[str], matrices: set[str]) -> list[s
     return [node.input[0]] if node.op_type == ATTENTION else []
 
 
-def _narrow(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+def _narrow(graph: onnx.GraphProto, nodes: list[tuple[onnx.NodeProto, list[str]]]) -> None:
     """Feed `nodes` the first position of what comes from outside of them."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
-    flat = {t.name for t in graph.initializer if len(t.dims) <= 1}
-    matrices = {t.name for t in graph.initializer if len(t.dims) == 2}
-    inside = {node.output[0] for node in nodes}
+    inside = {node.output[0] for node, _ in nodes}
     index = "first_token.index"
-    graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.int64), index))
+    add_constant(graph, index, np.zeros(1, np.int64))
     made: dict[str, str] = {}
-    for node in nodes:
-        crossing = set(_through(node, flat, matrices)) - inside
+    for node, through in nodes:
         for place, name in enumerate(node.input):
-            if name not in crossing or (node.op_type == ATTENTION and place > 0):
+            if name in inside or name not in through or (node.op_type == ATTENTION and place > 0):
                 continue
             if name not in made:
                 made[name] = f"{name}.first_token"
@@ -116,19 +112,16 @@ def _narrow(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 
 
 def _above_reshapes(graph: onnx.GraphProto, name: str) -> str:
-    makers = {n.output[0]: n for n in graph.node}
-    while name in makers and makers[name].op_type == "Reshape":
-        name = makers[name].input[0]
+    while (node := maker(graph, name)) is not None and node.op_type == "Reshape":
+        name = node.input[0]
     return name
 
 
 def _below_reshapes(graph: onnx.GraphProto, name: str) -> str:
     """The last of a chain of Reshapes that follows `name`, each read by nothing else."""
-    while True:
-        readers = [n for n in graph.node if name in n.input]
-        if len(readers) != 1 or readers[0].op_type != "Reshape":
-            return name
-        name = readers[0].output[0]
+    while len(found := readers(graph, name)) == 1 and found[0].op_type == "Reshape":
+        name = found[0].output[0]
+    return name
 
 
 def _rename_readers(graph: onnx.GraphProto, old: str, new: str) -> None:
@@ -136,22 +129,3 @@ def _rename_readers(graph: onnx.GraphProto, old: str, new: str) -> None:
         for place, name in enumerate(node.input):
             if name == old:
                 node.input[place] = new
-
-
-def drop_unread(graph: onnx.GraphProto) -> None:
-    """Remove nodes and initializers that nothing reads."""
-    outputs = {value.name for value in graph.output}
-    while True:
-        read = {name for node in graph.node for name in node.input} | outputs
-        unread = [n for n in graph.node if not read & set(n.output)]
-        if not unread:
-            break
-        for node in unread:
-            graph.node.remove(node)
-    read = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in read]:
-        graph.initializer.remove(tensor)
-
-
-def _readers(graph: onnx.GraphProto) -> Counter[str]:
-    return Counter(name for node in graph.node for name in node.input)

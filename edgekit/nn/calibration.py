@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgekit.artifact import Task
 from edgekit.data.table import Table
+from edgekit.nn.capture import held
 from edgekit.progress import Progress, Silent
 from edgekit.tasks.text_classification import Encoded, batches, encode, label_ids
 
@@ -100,12 +101,8 @@ def taps(model: PreTrainedModel, paths: Sequence[str]) -> Iterator[dict[str, tup
         module: torch.nn.Module = model.get_submodule(path)
         return module.register_forward_hook(hook)
 
-    handles = [keep(path) for path in paths]
-    try:
+    with held([keep(path) for path in paths]):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def run(

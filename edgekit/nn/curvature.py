@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.nn.capture import held
 from edgekit.progress import Progress, Silent
 from edgekit.tasks.language_modeling import Windows
 
@@ -77,7 +78,7 @@ def importance(model: PreTrainedModel, windows: Windows, batch: int = 8) -> dict
         sums[path] = sums.get(path, torch.zeros(())) + x.square().sum(0, dtype=torch.float64)
 
     with _inputs(model, paths, see), torch.inference_mode():
-        for ids in _batches(windows, batch):
+        for ids in windows.batches(batch):
             model(input_ids=ids.to(model.device), use_cache=False)
     return {path: (total / windows.ids.size).float().cpu().numpy() for path, total in sums.items()}
 
@@ -114,18 +115,13 @@ def measure_curvature(
 
     generator = torch.Generator().manual_seed(seed)
     with _frozen(model), _inputs(model, paths, see), _gradients(model, paths, back):
-        for ids in (progress or Silent()).track(_batches(windows, batch), "curvature", -(-len(windows) // batch)):
+        batches = windows.batches(batch)
+        for ids in (progress or Silent()).track(batches, "curvature", len(batches)):
             logits = model(input_ids=ids.to(model.device), use_cache=False).logits.flatten(0, 1)
             drawn = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=generator)[:, 0]
             torch.nn.functional.cross_entropy(logits, drawn.to(logits.device), reduction="sum").backward()  # type: ignore[no-untyped-call]
     tokens = windows.ids.size
     return {path: Curvature(inputs / tokens, outputs / tokens) for path, (inputs, outputs) in sums.items()}
-
-
-def _batches(windows: Windows, size: int) -> list[torch.Tensor]:
-    import torch
-
-    return list(torch.from_numpy(windows.ids).long().split(size))  # type: ignore[no-untyped-call]
 
 
 def _by_token(x: torch.Tensor) -> torch.Tensor:
@@ -140,12 +136,8 @@ def _inputs(model: PreTrainedModel, paths: Sequence[str], see: See) -> Iterator[
     def hook(path: str) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:
         return lambda _, inputs: see(path, _by_token(inputs[0]))
 
-    handles = [model.get_submodule(path).register_forward_pre_hook(hook(path)) for path in paths]
-    try:
+    with held([model.get_submodule(path).register_forward_pre_hook(hook(path)) for path in paths]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -158,12 +150,8 @@ def _gradients(model: PreTrainedModel, paths: Sequence[str], see: See) -> Iterat
 
         return watch
 
-    handles = [model.get_submodule(path).register_forward_hook(hook(path)) for path in paths]
-    try:
+    with held([model.get_submodule(path).register_forward_hook(hook(path)) for path in paths]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

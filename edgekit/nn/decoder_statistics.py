@@ -3,48 +3,19 @@ layer turns the residual stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from edgekit.nn.capture import capture_inputs
 from edgekit.nn.decoder_families import decoder_family
 from edgekit.progress import Progress, Silent
-from edgekit.tasks.language_modeling import Windows
 
 if TYPE_CHECKING:
     import torch
-    from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
 
-__all__ = ["batches", "divergence", "influence", "moments", "squares", "taylor"]
-
-
-def batches(windows: Windows, size: int) -> list[torch.Tensor]:
-    """Token ids (batch, length) int64."""
-    import torch
-
-    return [torch.from_numpy(windows.ids[at : at + size]).long() for at in range(0, len(windows), size)]
-
-
-@contextmanager
-def _inputs(model: PreTrainedModel, paths: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """What the modules at `paths` read, by path, refreshed by every forward pass."""
-    seen: dict[str, torch.Tensor] = {}
-
-    def keep(path: str) -> RemovableHandle:
-        def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            seen[path] = inputs[0]
-
-        module: torch.nn.Module = model.get_submodule(path)
-        return module.register_forward_pre_hook(hook)
-
-    handles = [keep(path) for path in paths]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+__all__ = ["divergence", "influence", "moments", "squares", "taylor"]
 
 
 def moments(
@@ -56,7 +27,7 @@ def moments(
 
     found: dict[str, torch.Tensor] = {}
     tokens = sum(ids.numel() for ids in data)
-    with _inputs(model, paths) as seen, torch.inference_mode():
+    with capture_inputs({path: model.get_submodule(path) for path in paths}) as seen, torch.inference_mode():
         for ids in (progress or Silent()).track(data, "activations", len(data)):
             model(input_ids=ids.to(model.device), use_cache=False)
             for path in paths:
@@ -76,7 +47,7 @@ def squares(
 
     found: dict[str, torch.Tensor] = {}
     tokens = sum(ids.numel() for ids in data)
-    with _inputs(model, paths) as seen, torch.inference_mode():
+    with capture_inputs({path: model.get_submodule(path) for path in paths}) as seen, torch.inference_mode():
         for ids in (progress or Silent()).track(data, "activations", len(data)):
             model(input_ids=ids.to(model.device), use_cache=False)
             for path in paths:
@@ -107,7 +78,7 @@ def taylor(
 
     found: dict[str, torch.Tensor] = {}
     windows = sum(len(ids) for ids in data)
-    with _inputs(model, paths) as seen, torch.enable_grad():
+    with capture_inputs({path: model.get_submodule(path) for path in paths}) as seen, torch.enable_grad():
         for ids in (progress or Silent()).track(data, "gradients", len(data)):
             logits = model(input_ids=ids.to(model.device), use_cache=False).logits
             wanted = ids[:, 1:].to(logits.device)
@@ -127,10 +98,11 @@ def influence(model: PreTrainedModel, data: Sequence[torch.Tensor], progress: Pr
     layers = model.config.num_hidden_layers
     paths = [f"{family.layers}.{i}" for i in range(layers)]
     totals = [0.0] * layers
-    with _inputs(model, [*paths, family.final_norm]) as seen, torch.inference_mode():
+    sites = {path: model.get_submodule(path) for path in (*paths, family.final_norm)}
+    with capture_inputs(sites) as seen, torch.inference_mode():
         for ids in (progress or Silent()).track(data, "layer influence", len(data)):
             model(input_ids=ids.to(model.device), use_cache=False)
-            states = [seen[path] for path in (*paths, family.final_norm)]
+            states = [seen[path] for path in sites]
             for i, (before, after) in enumerate(pairwise(states)):
                 totals[i] += float((1 - torch.nn.functional.cosine_similarity(before, after, dim=-1)).sum())
     return [total / sum(ids.numel() for ids in data) for total in totals]

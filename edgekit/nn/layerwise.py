@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgekit.nn.capture import held
 from edgekit.nn.decoder_families import DecoderFamily, decoder_family
 from edgekit.progress import Progress, Silent
 
@@ -67,13 +68,9 @@ def _first_inputs(
         calls.append(Call(inputs[1:], named))
 
     handles = [layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers.children()]
-    try:
-        with torch.no_grad():
-            for ids in batches:
-                model(input_ids=ids.to(model.device), use_cache=False, logits_to_keep=1)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with held(handles), torch.no_grad():
+        for ids in batches:
+            model(input_ids=ids.to(model.device), use_cache=False, logits_to_keep=1)
     return states, calls
 
 
@@ -83,12 +80,9 @@ def _moments(
     readers = {matrix: family.reads.get(matrix, matrix) for matrix in family.matrices}
     sums = {site: Moment() for site in readers.values()}
     handles = [layer.get_submodule(site).register_forward_pre_hook(moment.hook) for site, moment in sums.items()]
-    try:
+    with held(handles):
         for state in states:
             _run(layer, state, call)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {f"{path}.{matrix}": sums[site].mean() for matrix, site in readers.items()}
 
 

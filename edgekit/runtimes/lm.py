@@ -21,6 +21,8 @@ from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job, Place
 from edgekit.runtimes import Runtimes
 from edgekit.runtimes.base import Runtime, WorkerRuntime
+from edgekit.runtimes.llamacpp import LLAMACPP
+from edgekit.runtimes.torch import TORCH
 
 __all__ = [
     "LM_RUNTIMES",
@@ -34,28 +36,12 @@ __all__ = [
 ]
 
 BANDWIDTH_SECONDS = 0.5
-LM_TORCH = WorkerRuntime(
-    name="torch",
-    libraries=("torch", "transformers"),
-    worker="lm_torch_worker.py",
-    model="",
-    tokenizer=None,
-    provider="cpu",
-    package=True,
-    batches=False,
+LM_TORCH = replace(
+    TORCH, libraries=("torch", "transformers"), worker="lm_torch_worker.py", tokenizer=None, batches=False
 )
 LM_RUNTIMES: Runtimes = {
     "hf": LM_TORCH,
-    "gguf": WorkerRuntime(
-        name="llama.cpp",
-        libraries=("llama-cpp-python",),
-        worker="lm_llama_worker.py",
-        model="model.gguf",
-        tokenizer=None,
-        provider="cpu",
-        install="pip install 'edgekit[gguf]'",
-        batches=False,
-    ),
+    "gguf": replace(LLAMACPP, worker="lm_llama_worker.py"),
     "onnx-genai": WorkerRuntime(
         name="onnxruntime-genai",
         libraries=("onnxruntime-genai",),

@@ -45,6 +45,16 @@ class Stage:
         return self.name.replace("-", "_")
 
     @property
+    def exports(self) -> bool:
+        """Whether it writes the first file that a runtime executes, in a format that its config names."""
+        return self.gives == "config"
+
+    def counterpart(self) -> str:
+        """The stage that does the same for the other kind of task; empty where there is none."""
+        other = self.name.removeprefix("lm-") if self.name.startswith("lm-") else f"lm-{self.name}"
+        return other if other in STAGES else ""
+
+    @property
     def version(self) -> int:
         return cast("int", self._module().VERSION)
 

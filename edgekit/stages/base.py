@@ -42,6 +42,13 @@ class Context:
             raise StageError(f"this stage needs the {name} data", hint=f"give --{name} FILE")
         return self.data[name]
 
+    def calibration(self) -> Table:
+        """What is looked at to see what flows through a model: the training data, else the unlabeled.
+
+        Raises StageError where the step was given neither.
+        """
+        return self.split("unlabeled" if "train" not in self.data and "unlabeled" in self.data else "train")
+
 
 @dataclass(frozen=True)
 class Outcome:

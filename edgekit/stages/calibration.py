@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact, Task
-from edgekit.stages.base import Context, SplitName
+from edgekit.stages.base import Context
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,8 +25,7 @@ def draw(
     """
     from edgekit.nn.calibration import calibrate
 
-    known: SplitName = "unlabeled" if "train" not in context.data and "unlabeled" in context.data else "train"
-    table = context.split(known)
+    table = context.calibration()
     labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
     limit = min(128, model.config.max_position_embeddings - 2)
     task = source.task or context.task or Task(labels=labels, max_length=limit, pair=table.pairs is not None)

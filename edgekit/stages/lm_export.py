@@ -11,7 +11,7 @@ from pydantic import Field
 from edgekit.artifact import Artifact, Facts, Task
 from edgekit.data.table import Table
 from edgekit.errors import ParityError, StageError
-from edgekit.stages.base import Config, Context, Outcome, SplitName
+from edgekit.stages.base import Config, Context, Outcome
 from edgekit.stages.export import draft
 
 if TYPE_CHECKING:
@@ -240,8 +240,7 @@ def _grids(folder: Path) -> tuple[dict[str, str], Encode]:
 def _calibration(folder: Path, task: Task, config: LmExport, context: Context) -> Windows:
     from edgekit.tasks.language_modeling import make_windows
 
-    known: SplitName = "unlabeled" if "train" not in context.data and "unlabeled" in context.data else "train"
-    return make_windows(folder, context.split(known), task, most=config.samples)
+    return make_windows(folder, context.calibration(), task, most=config.samples)
 
 
 def _package(source: Artifact, task: Task, out: Path, weights: str) -> None:

@@ -188,13 +188,12 @@ def _prune_sizes(
     from edgekit.nn.decoder_budget import by_share
     from edgekit.nn.decoder_importance import best, score
     from edgekit.nn.decoder_sizes import sizes_of
-    from edgekit.nn.decoder_statistics import batches, divergence
+    from edgekit.nn.decoder_statistics import divergence
     from edgekit.nn.decoder_surgery import shrink
     from edgekit.tasks.language_modeling import make_windows
 
-    known: SplitName = "unlabeled" if "train" not in context.data and "unlabeled" in context.data else "train"
-    windows = make_windows(out, context.split(known), task, most=config.samples)
-    data = batches(windows, config.batch_size)
+    windows = make_windows(out, context.calibration(), task, most=config.samples)
+    data = windows.batches(config.batch_size)
     old = sizes_of(model.config)
     if config.parameters:
         scores = score(model, data, config.importance, context.progress)

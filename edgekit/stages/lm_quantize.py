@@ -125,8 +125,6 @@ def _table_kind(bits: TableBits) -> GridKind | None:
 
 def _batches(folder: Path, task: Task | None, config: LmQuantize, context: Context) -> list[torch.Tensor]:
     """Calibration windows as token ids (batch, length) of one shape: windows that do not fill a batch are left out."""
-    import torch
-
     from edgekit.tasks.language_modeling import make_windows
 
     if config.method == "hqq" or (config.method == "rtn" and config.windows == 0):
@@ -136,9 +134,8 @@ def _batches(folder: Path, task: Task | None, config: LmQuantize, context: Conte
     if task is None:
         raise StageError("how long a window of text is, is not said", hint="give --max-length")
     windows = make_windows(folder, _table(context), task, most=config.windows)
-    ids = torch.from_numpy(windows.ids).long()
-    size = min(config.batch_size, len(ids))
-    return [ids[start : start + size] for start in range(0, len(ids) // size * size, size)]
+    size = min(config.batch_size, len(windows))
+    return [ids for ids in windows.batches(size) if len(ids) == size]
 
 
 def _table(context: Context) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,10 @@ from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError
 
-__all__ = ["Windows", "make_windows", "perplexity", "targets_of", "token_stream"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Windows", "make_windows", "targets_of", "token_stream"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,12 @@ class Windows:
     def scored(self) -> int:
         """Tokens that count, over all windows."""
         return int(self.ids.shape[0] * (self.ids.shape[1] - self.scored_from))
+
+    def batches(self, size: int) -> list[torch.Tensor]:
+        """Token ids (size, length) int64; the last batch may be smaller."""
+        import torch
+
+        return [torch.from_numpy(self.ids[at : at + size]).long() for at in range(0, len(self), size)]
 
     def head(self, count: int) -> Windows:
         """About `count` windows, evenly spaced."""
@@ -67,8 +77,3 @@ def make_windows(folder: Path, table: Table, task: Task, *, most: int = 0) -> Wi
 def targets_of(windows: Windows) -> NDArray[np.int64]:
     """The tokens that count, (scored,): what a model is to predict at each scored position."""
     return np.asarray(windows.ids[:, windows.scored_from :], dtype=np.int64).ravel()
-
-
-def perplexity(losses: NDArray[np.float32]) -> float:
-    """exp of the mean negative log likelihood (nats) of tokens (tokens,)."""
-    return float(np.exp(np.mean(losses, dtype=np.float64)))

@@ -18,7 +18,6 @@ from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import StageError
 from edgekit.formats.genai import obstacles, write_genai
-from edgekit.formats.genai_check import compare_genai
 from edgekit.formats.gguf_decoder import decoder_tensors, write_gguf_decoder
 from edgekit.formats.gguf_decoder_check import compare
 from edgekit.formats.gguf_grids import plan_grids
@@ -27,6 +26,7 @@ from edgekit.nn.decoders import load_decoder
 from edgekit.stages.base import Context
 from edgekit.stages.lm_quantize import LmQuantize, lm_quantize
 from edgekit.tasks.language_modeling import Windows
+from tests.unit.formats.genai_sample import largest_difference
 
 TASK = Task(kind="language-modeling", max_length=16)
 TEXTS = Table(("the card is lost and the money is still not here", "please top up my card") * 40, name="train")
@@ -84,7 +84,7 @@ def test_both_formats_hold_the_checkpoints_weights(
     out.mkdir()
     touched = write_genai(folder, out, precision="int4", accuracy_level=1)
     assert set(touched) == set(GridFile(folder))
-    assert compare_genai(out, folder, windows()).max_difference < 1e-4
+    assert largest_difference(out, folder, windows()) < 1e-4
     plan = plan_grids(folder)
     types = {t.name: "f32" for t in decoder_tensors(folder) if t.quantizable} | plan.types
     write_gguf_decoder(folder, tmp_path / "model.gguf", types, encode=plan.encode, threads=1)
@@ -119,7 +119,7 @@ def test_the_example_program_writes_what_transformers_writes(spec: dict[str, obj
     out = tmp_path / "genai"
     out.mkdir()
     assert write_genai(source.path, out, precision="fp32") == []
-    assert compare_genai(out, source.path, windows()).max_difference < 1e-4
+    assert largest_difference(out, source.path, windows()) < 1e-4
     import onnxruntime_genai
 
     from edgekit.formats.package import EXAMPLES

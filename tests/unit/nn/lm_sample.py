@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from edgekit.data.table import Table
-from edgekit.progress import Silent
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 CHATML = (
@@ -41,20 +39,3 @@ def chatty(folder: Path, out: Path, template: str = CHATML) -> Path:
     out.chmod(0o755)
     (out / "chat_template.jinja").write_text(template, encoding="utf-8")
     return out
-
-
-class KilledError(Exception):
-    pass
-
-
-class KillAfter(Silent):
-    """Raises when a loop asks for item number `steps` of the training."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def track(self, items: Iterable[object], label: str, total: int | None = None) -> Iterator[object]:  # type: ignore[override]
-        for number, item in enumerate(items):
-            if label == "training" and number == self.steps:
-                raise KilledError
-            yield item

@@ -12,7 +12,7 @@ from edgekit.nn.lm_adapters import Method, adapt, hooks_of, merge
 from edgekit.nn.settings import Training
 from edgekit.nn.train import Job, Trained, train
 from edgekit.progress import Silent
-from tests.unit.nn.lm_sample import KillAfter, KilledError
+from tests.unit.killing import KillAfter, KilledError
 from tests.unit.nn.tiny_decoders import tiny_decoder
 
 IDS = torch.randint(0, 50, (8, 12), generator=torch.Generator().manual_seed(0))

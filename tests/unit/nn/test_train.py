@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from edgekit.nn.optimizer import make_optimizer, make_schedule
 from edgekit.nn.settings import Training
 from edgekit.nn.train import CHECKPOINT, Hooks, Job, State, Trained, epoch_batches, train
 from edgekit.progress import Silent
+from tests.unit.killing import KillAfter, KilledError
 
 ROWS = 20
 RATES = {"classifier.weight": 10.0}
@@ -79,23 +80,6 @@ def make_job(scores: list[float] | None = None, *, broken_at: int | None = None)
 def settings(**changes: object) -> Training:
     base: dict[str, object] = {"epochs": 3, "learning_rate": 0.01, "batch_size": 4, "precision": "fp32", "seed": 5}
     return Training.model_validate(base | changes)
-
-
-class KilledError(Exception):
-    pass
-
-
-class KillAfter(Silent):
-    """Raises when the loop asks for step number `steps`, as a kill between two steps would end it."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def track(self, items: Iterable[object], label: str, total: int | None = None) -> Iterator[object]:  # type: ignore[override]
-        for number, item in enumerate(items):
-            if number == self.steps:
-                raise KilledError
-            yield item
 
 
 def weights(job: Job) -> dict[str, torch.Tensor]:

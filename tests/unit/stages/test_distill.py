@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from edgekit.progress import Silent
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.distill import Distill, distill
 from edgekit.stages.finetune import Finetune, finetune
+from tests.unit.killing import KillAfter, KilledError
 
 LABELS = ("lost", "rate", "top")
 TASK = Task(labels=(), max_length=12)
@@ -163,23 +164,6 @@ def test_the_students_start_does_not_depend_on_the_teachers_cache(
         run(folder, tmp_path / name, given, hidden=1.0, epochs=1)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
     assert files[0] == files[1]
-
-
-class KilledError(Exception):
-    pass
-
-
-class KillAfter(Silent):
-    """Raises when the training loop asks for step number `steps`."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def track(self, items: Iterable[object], label: str, total: int | None = None) -> Iterator[object]:  # type: ignore[override]
-        for number, item in enumerate(items):
-            if label == "training" and number == self.steps:
-                raise KilledError
-            yield item
 
 
 def test_a_killed_run_ends_with_the_same_file(tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact) -> None:

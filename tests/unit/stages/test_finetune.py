@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from edgekit.errors import DataError, StageError
 from edgekit.nn.device import threads
 from edgekit.nn.head import head_labels, prepare_head
 from edgekit.nn.load import load_classifier
-from edgekit.progress import Silent
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.finetune import Finetune, finetune
+from tests.unit.killing import KillAfter, KilledError
 
 Tiny = Callable[..., Path]
 TASK = Task(labels=(), max_length=12)
@@ -106,21 +106,6 @@ def test_a_bare_encoder_gets_a_head(tiny: Tiny, tmp_path: Path) -> None:
     outcome = run(tiny("bert", head=False), tmp_path / "out")
     assert outcome.facts.numbers["new_head"] is True
     assert outcome.metrics["validation_accuracy"] > 0.6  # chance is 0.33
-
-
-class KilledError(Exception):
-    pass
-
-
-class KillAfter(Silent):
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def track(self, items: Iterable[object], label: str, total: int | None = None) -> Iterator[object]:  # type: ignore[override]
-        for number, item in enumerate(items):
-            if number == self.steps:
-                raise KilledError
-            yield item
 
 
 def test_a_killed_run_ends_with_the_same_file(tiny: Tiny, tmp_path: Path) -> None:

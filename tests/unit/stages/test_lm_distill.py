@@ -15,7 +15,8 @@ from edgekit.nn.device import threads
 from edgekit.nn.load import save_model
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.lm_distill import LmDistill, lm_distill
-from tests.unit.nn.lm_sample import KillAfter, KilledError, real_model, shakespeare
+from tests.unit.killing import KillAfter, KilledError
+from tests.unit.nn.lm_sample import real_model, shakespeare
 
 TASK = Task(kind="language-modeling", max_length=64)
 QUICK = LmDistill(epochs=1, batch_size=8, learning_rate=2e-3, precision="fp32")

@@ -18,7 +18,8 @@ from edgekit.nn.lm_data import read_lesson
 from edgekit.nn.lm_train import evaluator
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.lm_finetune import LmFinetune, lm_finetune
-from tests.unit.nn.lm_sample import KillAfter, KilledError, chatty, real_model, shakespeare
+from tests.unit.killing import KillAfter, KilledError
+from tests.unit.nn.lm_sample import chatty, real_model, shakespeare
 
 TASK = Task(kind="language-modeling", max_length=64)
 QUICK = LmFinetune(epochs=2, batch_size=8, learning_rate=2e-3, precision="fp32")
