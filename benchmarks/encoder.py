@@ -86,7 +86,7 @@ def figures_of(name: str, first: Run, again: Run | None) -> list[Figure]:
     assert best.accuracy_drop is not None
     shape = report.conditions
     base = f"teacher in ONNX Runtime fp32 ({report.baseline.id})"
-    told = f"{best.id}, batch {shape.batch}, {shape.threads} threads, lengths of {shape.data}"
+    told = f"{best.id}, batch {shape.batch}, {shape.threads} threads, lengths of {'/'.join(Path(shape.data).parts[-2:])}"
     drop, speedup = best.accuracy_drop, best.speedup
     figures = [
         Figure(figure=f"{name}.teacher_accuracy", value=report.baseline.metrics["accuracy"] or 0, unit="1", n=shape.n),
