@@ -86,7 +86,8 @@ def figures_of(name: str, first: Run, again: Run | None) -> list[Figure]:
     assert best.accuracy_drop is not None
     shape = report.conditions
     base = f"teacher in ONNX Runtime fp32 ({report.baseline.id})"
-    told = f"{best.id}, batch {shape.batch}, {shape.threads} threads, lengths of {'/'.join(Path(shape.data).parts[-2:])}"
+    data = "/".join(Path(shape.data).parts[-2:])
+    told = f"{best.id}, batch {shape.batch}, {shape.threads} threads, lengths of {data}"
     drop, speedup = best.accuracy_drop, best.speedup
     figures = [
         Figure(figure=f"{name}.teacher_accuracy", value=report.baseline.metrics["accuracy"] or 0, unit="1", n=shape.n),
