@@ -24,14 +24,16 @@ from edgekit.rounds import Bench, Block, Kind, Measurement, summarize
 from edgekit.running import limit_for, read_samples, threads_for
 from edgekit.runtimes import RUNTIMES, Runtime, Runtimes, Samples, Workload, runtime_of
 from edgekit.runtimes.base import Cycle, inputs_of, read_sitting, task_of
-from edgekit.runtimes.onnxruntime_web import token_ids
-from edgekit.schedule import choose_rows, fixed_length, groups
+from edgekit.runtimes.token_ids import token_ids, tokenized
+from edgekit.schedule import batches, choose_rows, fixed_length, groups
 from edgekit.transports import LOCAL, Transport
 
 __all__ = ["Bench", "Block", "Decided", "Measurement", "Session", "measure", "run_session"]
 
 Decided = Callable[["Bench"], bool]
 START_SECONDS = 60.0  # of a sitting's time limit, for each file: to start and load it
+FLOW_ROUNDS = 6  # of throughput: the fewest that have a 95% interval
+FLOW_SECONDS = 0.5  # that the files of such a round take turns, at most
 
 
 @dataclass
@@ -158,7 +160,7 @@ def _counts(session: Session, progress: Progress) -> None:
     """Instructions of every file, the baseline's first."""
     names = sorted(session.deployables, key=lambda name: name != session.baseline)
     for name in progress.track(names, "counting instructions", len(names)):
-        session.blocks.append(_single(session, "count", 0, name, 1))
+        session.blocks.append(_count(session, name))
 
 
 def _rounds(session: Session, progress: Progress, decided: Decided | None) -> None:
@@ -172,58 +174,61 @@ def _rounds(session: Session, progress: Progress, decided: Decided | None) -> No
             break
         found: list[Block] = []  # half a round compares nothing
         for group in groups(tuple(session.deployables), session.baseline, workload.at_once):
-            blocks = _sitting(session, number, group)
+            blocks = _sitting(session, "latency", number, group, workload.batch)
             spent += blocks[0].seconds
             found += blocks
         session.blocks += found
 
 
 def _throughput(session: Session, progress: Progress) -> None:
-    """Every file alone, at each batch, twice."""
-    plan = [
-        (number, name, batch)
-        for number in range(2)
-        for name in session.deployables
-        for batch in session.workload.throughput_batches
-        if session.runtime(name).batches or batch == 1
-    ]
-    for number, name, batch in progress.track(plan, "throughput", len(plan)):
-        session.blocks.append(_single(session, "throughput", number, name, batch))
-
-
-def _sitting(session: Session, number: int, group: Sequence[str]) -> list[Block]:
-    """One block for each file of the group, the second baseline's of kind "control". Raises DeviceError."""
+    """Rounds at each batch, without a control."""
     workload = session.workload
-    call = _call(session, "latency", workload.batch)
+    plan = [
+        (number, batch, group)
+        for number in range(FLOW_ROUNDS)
+        for batch in workload.throughput_batches
+        for group in batches(
+            [name for name in session.deployables if session.runtime(name).batches or batch == 1], workload.at_once
+        )
+    ]
+    for number, batch, group in progress.track(plan, "throughput", len(plan)):
+        session.blocks += _sitting(session, "throughput", number, group, batch)
+
+
+def _sitting(session: Session, kind: Kind, number: int, group: Sequence[str], batch: int) -> list[Block]:
+    """One block for each file of the group; of latency, the second one's is of kind "control". Raises DeviceError."""
+    workload, call = session.workload, _call(session, "latency", batch)
+    seconds = min(workload.seconds, FLOW_SECONDS) if kind == "throughput" else workload.seconds
     jobs = tuple(_job(session, name, call) for name in group)
-    items = session.items // workload.batch
-    timeout = START_SECONDS * len(jobs) + 20 * workload.seconds
-    sitting = Sitting(jobs, items, workload.seconds, timeout, seed=workload.seed + number)
+    items = session.items // batch
+    timeout = START_SECONDS * len(jobs) + 20 * seconds
+    sitting = Sitting(jobs, items, seconds, timeout, seed=workload.seed + number)
     completed = session.transport.run(sitting)
     members, cycles = read_sitting(completed.raw)
     found = [_parse(session, name, raw) for name, raw in zip(group, members, strict=False)]  # first, what failed any
     if len(found) < len(group):
         raise DeviceError(f"{group[len(found)]}: it could not be started beside {', '.join(group[: len(found)])}")
+    kinds: list[Kind] = [kind] * len(group)
+    if kind == "latency":
+        kinds[1] = "control"
     return [
-        _turns(
-            name, "control" if at == 1 else "latency", number, workload.batch, samples, cycles, items, completed.seconds
-        )
-        for at, (name, samples) in enumerate(zip(group, found, strict=True))
+        _turns(name, own, number, batch, samples, cycles, items, completed.seconds)
+        for name, own, samples in zip(group, kinds, found, strict=True)
     ]
 
 
-def _single(session: Session, kind: Kind, number: int, name: str, batch: int) -> Block:
-    """A file alone in a process: throughput, or instructions. Raises DeviceError, with the file's id."""
-    job = _job(session, name, _call(session, "count" if kind == "count" else "latency", batch))
+def _count(session: Session, name: str) -> Block:
+    """Instructions of a file. Raises DeviceError, with the file's id.
+
+    The job does not tokenize: a tokenizer's hash tables begin at random, and the heap's layout with them.
+    """
+    job = tokenized(_job(session, name, _call(session, "count", 1)))
     try:
         completed = session.transport.run(job)
     except DeviceError as error:
         raise DeviceError(f"{name}: {error.what}", hint=error.hint) from None
     samples = _parse(session, name, completed.raw)
-    if kind != "count":
-        _check_times(name, samples)
-    items = tuple(at % (session.items // batch) for at in range(len(samples.wall_ms)))
-    found = _block(name, kind, number, batch, items, samples, completed.seconds)
+    found = _block(name, "count", 0, 1, (), samples, completed.seconds)
     return found.model_copy(update={"instructions": completed.instructions})
 
 
@@ -239,7 +244,6 @@ def _call(session: Session, mode: str, batch: int) -> Call:
         1 if mode == "count" else workload.threads,  # the counter of instructions is not atomic
         batch=batch,
         warmup=counted if mode == "count" else -(-workload.warmup // batch),  # a length's first inference costs more
-        seconds=min(workload.seconds, 0.5),
         iterations=counted if mode == "count" else None,
         timeout=limit_for(session.transport, 600.0 + 20 * workload.seconds),
         phase=session.phase,

@@ -26,7 +26,6 @@ from edgekit.report.schema import BaselineEntry, Deployable, Report, Speed, Step
 from edgekit.rules import Rule
 from edgekit.runtimes import runtime_of
 from edgekit.runtimes.base import Workload, task_of
-from edgekit.runtimes.lm import runtimes_for
 from edgekit.sample_size import sample_notes
 from edgekit.targets import Target, find_target
 from edgekit.tasks.language_modeling import Windows
@@ -67,7 +66,7 @@ def make_report(
     """
     artifacts = {name: subject.artifact for name, subject in subjects.items()}
     where = target or find_target("cpu")
-    where = replace(where, runtimes=runtimes_for(task_of(artifacts[baseline]).kind, where.runtimes))
+    where = replace(where, runtimes=where.executes(task_of(artifacts[baseline]).kind))
     for note in sample_notes(rules, len(table)):
         progress.say(f"note: {note}")
     machine = where.transport.probe(_libraries(artifacts, where))

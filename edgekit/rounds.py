@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -183,12 +184,14 @@ def _latency(blocks: Sequence[Block]) -> Latency | None:
 
 
 def _throughput(blocks: Sequence[Block]) -> tuple[Throughput, ...]:
-    """By batch, the better round's rate: a rate is what the machine can do, and a neighbour only ever lowers it."""
-    best: dict[int, float] = {}
+    """By batch, the median of the rounds' rates, and its interval."""
+    rates: defaultdict[int, list[float]] = defaultdict(list)
     for block in blocks:
-        rate = 1000.0 * block.batch / float(np.mean(_per_item(block)))
-        best[block.batch] = max(rate, best.get(block.batch, 0.0))
-    return tuple(Throughput(batch=batch, per_second=best[batch]) for batch in sorted(best))
+        rates[block.batch].append(1000.0 * block.batch / float(np.mean(_per_item(block))))
+    found = {batch: median_interval(rates[batch]) for batch in sorted(rates)}
+    return tuple(
+        Throughput(batch=batch, per_second=rate.value, interval=(rate.low, rate.high)) for batch, rate in found.items()
+    )
 
 
 def _per_item(block: Block) -> FLOAT:

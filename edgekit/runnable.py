@@ -7,7 +7,6 @@ from dataclasses import replace
 from edgekit.errors import PlanError, Problem
 from edgekit.optional import without
 from edgekit.plan import Plan, formats_of
-from edgekit.runtimes.lm import runtimes_for
 from edgekit.targets import Target, find_target, load_targets, missing
 
 __all__ = ["for_target", "ready_target"]
@@ -29,7 +28,7 @@ def for_target(plan: Plan, target: Target) -> Plan:
     Raises PlanError where that leaves no export, or takes the baseline.
     """
     recipe, formats = plan.recipe, formats_of(plan.recipe, plan.model)
-    runtimes = runtimes_for(plan.task.kind, target.runtimes)
+    runtimes = target.executes(plan.task.kind)
     runs = " and ".join(name for name in runtimes if name != "hf") or "no language model"
     why = f"target {target.name} runs {runs} files only"
     gone = {step.id: why for step in recipe.steps if formats[step.id] not in (*runtimes, "hf")}

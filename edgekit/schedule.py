@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from edgekit.data.table import Table
 from edgekit.runtimes import Workload
 
-__all__ = ["choose_rows", "fixed_length", "groups"]
+__all__ = ["batches", "choose_rows", "fixed_length", "groups"]
 
 
 def choose_rows(table: Table, workload: Workload) -> tuple[int, ...]:
@@ -36,5 +36,9 @@ def fixed_length(table: Table, length: int) -> Table:
 def groups(ids: Sequence[str], baseline: str, at_once: int) -> list[tuple[str, ...]]:
     """The files of each sitting: the baseline and again the baseline (the A/A control), and as many others as fit."""
     others = [name for name in ids if name != baseline]
-    size = max(1, at_once - 2)
-    return [(baseline, baseline, *others[at : at + size]) for at in range(0, max(1, len(others)), size)]
+    return [(baseline, baseline, *some) for some in batches(others, max(1, at_once - 2)) or [()]]
+
+
+def batches(names: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """The names in their order, `size` at a time."""
+    return [tuple(names[at : at + size]) for at in range(0, len(names), size)]

@@ -16,12 +16,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from edgekit.artifact import Frozen, library_versions
+from edgekit.artifact import Frozen, TaskKind, library_versions
 from edgekit.errors import Problem, RecipeError, UsageError
 from edgekit.launchers import Launcher
 from edgekit.progress import Progress
 from edgekit.provision.cache import cache_root
 from edgekit.runtimes import ARM64, CUDA, RUNTIMES, WEB, Runtimes
+from edgekit.runtimes.lm import runtimes_for
 from edgekit.transports import LOCAL, Local, Transport
 from edgekit.yaml_files import count, load_mapping, nearest, problem_of
 
@@ -34,7 +35,8 @@ Core = Literal["cortex-a53", "cortex-a72", "cortex-a76"]
 @dataclass(frozen=True)
 class Target:
     """Where files are run. `threads`: of an inference, unless the workload says otherwise (0: it does);
-    `setup`: the name under which `edgekit targets setup` prepares what it needs ("": nothing)."""
+    `setup`: the name under which `edgekit targets setup` prepares what it needs ("": nothing); `here`: whether it is
+    this machine, where edgekit is."""
 
     name: str
     about: str
@@ -42,6 +44,12 @@ class Target:
     runtimes: Runtimes
     threads: int = 0
     setup: str = ""
+    here: bool = True
+
+    def executes(self, kind: TaskKind) -> Runtimes:
+        """What runs files of such a task there, by format; a runtime that imports edgekit only where edgekit is."""
+        found = runtimes_for(kind, self.runtimes)
+        return found if self.here else {name: runtime for name, runtime in found.items() if not runtime.package}
 
 
 class _Entry(Frozen):
@@ -61,14 +69,15 @@ class _Machine(_Entry):
     provider: Literal["cpu", "cuda"] = Field("cpu", description="what runtimes compute on")
     environment: dict[str, str] = Field(default_factory=dict, description="variables of the work")
 
-    def _target(self, name: str, transport: Transport) -> Target:
+    def _target(self, name: str, transport: Transport, *, here: bool = False) -> Target:
         """The target behind `transport`. Raises UsageError where the launcher cannot compute on the provider."""
         if self.launcher == "native":
-            return Target(name, self.about, transport, CUDA if self.provider == "cuda" else RUNTIMES, self.threads)
+            runtimes = CUDA if self.provider == "cuda" else RUNTIMES
+            return Target(name, self.about, transport, runtimes, self.threads, here=here)
         if self.provider == "cuda":
             hint = "leave out the provider, or take launcher: native"
             raise UsageError(f"launcher {self.launcher} brings a Python that has no CUDA", hint=hint)
-        return Target(name, self.about, transport, ARM64, self.threads, "arm64")
+        return Target(name, self.about, transport, ARM64, self.threads, "arm64", here)
 
 
 class LocalEntry(_Machine):
@@ -79,7 +88,7 @@ class LocalEntry(_Machine):
 
     def target(self, name: str) -> Target:
         launcher = _launcher(self.launcher) or LOCAL.launcher
-        return self._target(name, Local(launcher, self.cores, self.environment))
+        return self._target(name, Local(launcher, self.cores, self.environment), here=True)
 
 
 class _Device(_Machine):

@@ -11,7 +11,7 @@ from edgekit.gate.against import BESIDE, Reference, reference_of
 from edgekit.gate.found import Found, finite, of_value
 from edgekit.gate.paired import accuracy_note, drop_of
 from edgekit.gate.turns import by_turns, judge_turns, too_noisy
-from edgekit.report.schema import Deployable, Gate, Latency, Report, RuleEntry
+from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report, RuleEntry
 from edgekit.rules import METRICS, Rule
 from edgekit.sample_size import accuracy_margin
 from edgekit.sequential import Verdict
@@ -146,14 +146,16 @@ def _sentence(rule: Rule, name: str, value: float, limit: float, reference: floa
     return f"{name}: {rule.metric} {show(rule.metric, value)} {rule.op} {show(rule.metric, limit)}{against}"
 
 
-def _interval(metric: str, entry: object) -> Interval | None:
-    """The 95% interval of a latency over its rounds."""
+def _interval(metric: str, entry: BaselineEntry) -> Interval | None:
+    """The 95% interval of a latency, or of a throughput, over its rounds."""
     family, _, percentile = metric.partition(".")
-    latency: Latency | None = getattr(entry, "latency_ms", None)
-    if family != "latency" or latency is None:
-        return None
-    ends: tuple[float, float] | None = getattr(latency, f"{percentile}_interval")
-    return Interval(value=getattr(latency, percentile), low=ends[0], high=ends[1]) if ends is not None else None
+    latency, flow = entry.latency_ms, entry.throughput[-1] if entry.throughput else None
+    ends: tuple[float, float] | None = None
+    if family == "latency" and latency is not None:
+        value, ends = getattr(latency, percentile), getattr(latency, f"{percentile}_interval")
+    elif family == "throughput" and flow is not None:
+        value, ends = flow.per_second, flow.interval
+    return Interval(value=value, low=ends[0], high=ends[1]) if ends is not None else None
 
 
 def _reasons(ours: Chance | None, theirs: Chance | None) -> tuple[str, ...]:

@@ -100,10 +100,11 @@ class Speed(Frozen):
 
 
 class Throughput(Frozen):
-    """Examples per second when they come in batches of `batch`, padded to the longest."""
+    """Examples per second when they come in batches of `batch`, padded to the longest; 95% interval over rounds."""
 
     batch: int
     per_second: float
+    interval: tuple[float, float] | None = None
 
 
 class RuntimeInfo(Frozen):

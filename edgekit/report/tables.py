@@ -121,7 +121,10 @@ def _flow(entry: BaselineEntry) -> tuple[Cell, ...]:
             Cell("Prefill", words.rate(prefill), f"first token {words.milliseconds(speed.ttft_ms.value)}"),
         )
     flow = entry.throughput[-1] if entry.throughput else None
-    return (Cell("Throughput", words.rate(flow.per_second if flow else None), f"batch {flow.batch}" if flow else ""),)
+    if flow is None:
+        return (Cell("Throughput", words.rate(None), ""),)
+    spread = f", {words.interval(*map(words.rate, flow.interval))}" if flow.interval is not None else ""
+    return (Cell("Throughput", words.rate(flow.per_second), f"batch {flow.batch}{spread}"),)
 
 
 def _p50_range(latency: Latency | None) -> str:

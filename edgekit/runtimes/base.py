@@ -82,7 +82,8 @@ class MissingRuntimeError(DeviceError):
 class Runtime(Protocol):
     """How a file is executed. `provider`: what it computes on, in its own words; `libraries`: distributions whose
     versions decide the numbers; `batches`: whether it can be timed on several examples at once; `install`: the command
-    that installs it on this machine ("": edgekit brings it)."""
+    that installs it on this machine ("": edgekit brings it); `package`: whether its worker imports edgekit, and so runs
+    only where that is."""
 
     @property
     def name(self) -> str: ...
@@ -94,6 +95,8 @@ class Runtime(Protocol):
     def batches(self) -> bool: ...
     @property
     def install(self) -> str: ...
+    @property
+    def package(self) -> bool: ...
 
     def job(self, artifact: Artifact, inputs: Inputs, call: Call) -> Job:
         """The process to run. Raises DeviceError where the artifact lacks a file that it needs."""
@@ -136,7 +139,7 @@ class _Result(_Wire):
 class WorkerRuntime:
     """A runtime whose worker is a script in `workers/`; `model` and `tokenizer` are file names in the artifact.
 
-    `package`: the worker imports edgekit; the others: see `Runtime`.
+    The others: see `Runtime`.
     """
 
     name: str

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgekit.artifact import Artifact
-from edgekit.jobs import Call, Inputs, Job, TokenIds
+from edgekit.jobs import Call, Inputs, Job
 from edgekit.runtimes.base import WorkerRuntime
+from edgekit.runtimes.token_ids import tokenized
 
-__all__ = ["ONNXRUNTIME_WEB", "token_ids"]
+__all__ = ["ONNXRUNTIME_WEB"]
 
 
 @dataclass(frozen=True)
 class _WebRuntime(WorkerRuntime):
     def job(self, artifact: Artifact, inputs: Inputs, call: Call) -> Job:
         """See `Runtime.job`."""
-        made = super().job(artifact, inputs, call)
-        return replace(made, inputs=replace(inputs, rows=token_ids(artifact, inputs)))
-
-
-def token_ids(artifact: Artifact, inputs: Inputs) -> TokenIds:
-    """Every row's token ids and type ids by the artifact's tokenizer.json, as `ort_worker.py` makes them."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(artifact.path / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(inputs.max_length)
-    rows = list(zip(inputs.texts, inputs.pairs, strict=True)) if inputs.pairs else list(inputs.texts)
-    return tuple((tuple(e.ids), tuple(e.type_ids)) for e in tokenizer.encode_batch(rows))
+        return tokenized(super().job(artifact, inputs, call))
 
 
 ONNXRUNTIME_WEB = _WebRuntime(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.artifact import Artifact, library_versions
+from edgekit.digest import SHORT, digest_json
 from edgekit.errors import DeviceError, UsageError
 from edgekit.jobs import WORKERS, Completed, Fidelity, Inputs, Work
 from edgekit.launchers import Launcher, Native
@@ -126,9 +127,9 @@ class _Here:
         return str(artifact.path.resolve())
 
     def inputs(self, inputs: Inputs) -> str:
-        text = json.dumps(inputs.wire())
-        path = self.home / f"inputs-{hash(text):x}.json"
-        path.write_text(text, encoding="utf-8")
+        wire = inputs.wire()
+        path = self.home / f"inputs-{digest_json(wire)[:SHORT]}.json"
+        path.write_text(json.dumps(wire), encoding="utf-8")
         return str(path)
 
     def bundle(self, folder: Path, digest: str) -> str:

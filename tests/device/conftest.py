@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,22 @@ from edgekit.jobs import Call, Inputs, Job
 from edgekit.transports.adb import Adb
 from edgekit.transports.remote import Remote
 from tests.device.ssh_host import SshHost, wait_for
+
+REQUIRED = "EDGEKIT_REQUIRE"  # markers ("ssh adb"): of each, one test at least must have run, or the session fails
+ran: defaultdict[str, set[bool]] = defaultdict(set)  # of each, whether its tests were skipped
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped or report.when == "call":
+        for marker in set(os.environ.get(REQUIRED, "").split()) & set(report.keywords):
+            ran[marker].add(bool(report.skipped))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if missing := [marker for marker, skipped in ran.items() if skipped == {True}]:
+        told = session.config.pluginmanager.get_plugin("terminalreporter")
+        told.write_line(f"\n{REQUIRED}: every test of {', '.join(sorted(missing))} was skipped", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 class AdbHost:

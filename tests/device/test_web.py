@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from edgekit.bench import measure
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError
 from edgekit.evaluate import predict
-from edgekit.jobs import Call, Inputs
+from edgekit.jobs import WORKERS, Call, Inputs
 from edgekit.provision.cache import cache_root
 from edgekit.provision.web import missing
 from edgekit.runtimes import WEB, Workload, runtime_of
@@ -46,6 +47,27 @@ def sealed(folder: Path, tokenizer: Path) -> Artifact:
     known = {"key": f"{folder.name:0<64}", "format": "onnx", "stage": "export", "stage_version": 1, "config": {}}
     rest = {"parents": {}, "libraries": {}, "facts": Facts(summary="made in a test"), "task": TASK}
     return seal(folder, Manifest.model_validate({**known, **rest, "files": entries(folder)}))
+
+
+WARM = """
+const { Member } = await import(process.argv[1]);
+let now = 0;
+performance.now = () => now;
+const found = [];
+for (const [ms, least] of [[600, 6], [10, 6], [10, 0]]) {
+  const model = { make: (rows) => rows, run: async () => { now += ms; } };
+  const member = new Member(model, { batch: 1, items: null, warmup: least }, [[1], [2]], {});
+  found.push([await member.warmUp(), member.warmup]);
+}
+console.log(JSON.stringify(found));
+"""
+
+
+def test_warm_up_is_bounded_by_its_second() -> None:
+    """Each: milliseconds of an inference, and how many were run."""
+    command = ["node", "--input-type=module", "-e", WARM, str(WORKERS / "web" / "harness.mjs")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [[600, 2], [10, 6], [10, 2]]
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from edgekit.explain import Subject, explain, precision_of
 from edgekit.jobs import Call, Completed, Fidelity, Job, Sitting, Work
 from edgekit.machine import Machine, describe
 from edgekit.rounds import Block, round_ratio
-from edgekit.runtimes import Workload, runtime_of
+from edgekit.runtimes import RUNTIMES, Workload, runtime_of
 from edgekit.runtimes.base import inputs_of, read_sitting
+from edgekit.runtimes.onnxruntime import ONNXRUNTIME
 from edgekit.schedule import choose_rows, fixed_length, groups
 from edgekit.transports import LOCAL
 
@@ -150,6 +151,20 @@ def test_throughput_counts_examples(files: dict[str, Artifact]) -> None:
     two, four = bench.measurements["base"].throughput
     assert (two.batch, four.batch) == (2, 4)
     assert four.per_second == pytest.approx(1000 / (4.0 * 1.05), rel=0.05)
+    assert four.interval is not None
+    assert four.interval[0] <= four.per_second <= four.interval[1]
+
+
+def test_throughput_is_measured_by_turns_without_a_control(files: dict[str, Artifact]) -> None:
+    fake = Fake({"base": 4.0, "small": 1.0, "int8": 2.0})
+    unbatched = Artifact(files["int8"].path, files["int8"].manifest.model_copy(update={"format": "gguf"}))
+    runtimes = {**RUNTIMES, "gguf": replace(ONNXRUNTIME, batches=False)}
+    workload = QUICK.model_copy(update={"throughput_batches": (4,)})
+    bench = measure(files | {"int8": unbatched}, "base", TABLE, workload, transport=fake, runtimes=runtimes)
+    flows = [work for work in fake.work if isinstance(work, Sitting)][workload.rounds :]
+    assert [[job.artifact.path.name for job in work.jobs] for work in flows] == [["base", "small"]] * 6
+    assert bench.measurements["int8"].throughput == ()
+    assert bench.conditions.rounds == workload.rounds
 
 
 def test_it_goes_on_until_decided_within_the_budget(files: dict[str, Artifact]) -> None:
@@ -279,18 +294,18 @@ class Broken(Fake):
         return Completed(json.dumps(found).encode(), 0.1)
 
 
-def test_a_really_slower_file_is_found(tmp_path: Path) -> None:
-    files = {"quick": tiny_onnx.make(tmp_path / "quick"), "slow": tiny_onnx.make(tmp_path / "slow", extra=40)}
-    bench = measure(files, "slow", TABLE, QUICK.model_copy(update={"seconds": 0.05}))
-    found = bench.measurements["quick"]
-    assert found.speedup is not None
-    assert found.speedup.low > 2
+def test_real_files_take_turns(tmp_path: Path) -> None:
+    files = {"first": tiny_onnx.make(tmp_path / "first"), "second": tiny_onnx.make(tmp_path / "second")}
+    workload = QUICK.model_copy(update={"rounds": 2, "throughput_batches": (4,)})
+    bench = measure(files, "first", TABLE, workload)
+    found = bench.measurements["second"]
     assert found.runtime is not None
     assert found.runtime.name == "onnxruntime"
-    assert all(ratio.pairs >= 3 for ratio in found.rounds)
-    assert bench.control is not None
-    assert bench.control.low < 1.2
-    assert bench.control.high > 0.8
+    assert len(found.rounds) == len(bench.control_rounds) == 2
+    assert all(ratio.pairs >= 3 for ratio in (*found.rounds, *bench.control_rounds))
+    assert found.throughput[0].interval is not None
+    low, high = found.throughput[0].interval
+    assert 0 < low <= found.throughput[0].per_second <= high
 
 
 def test_a_file_that_cannot_be_loaded_is_told_among_others(tmp_path: Path) -> None:

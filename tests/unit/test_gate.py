@@ -365,6 +365,14 @@ def test_a_speedup_near_one_needs_a_quiet_machine() -> None:
     assert (found.verdict, "the baseline against itself" in found.sentence) == ("inconclusive", True)
 
 
+def test_throughput_whose_interval_holds_the_limit_is_told() -> None:
+    flow = Throughput(batch=8, per_second=100, interval=(90, 110))
+    found = report(deployable("int8").model_copy(update={"throughput": (flow,)}))
+    entry = judge(found, [parse_rule("throughput >= 95/s")]).rules[0]
+    assert (entry.verdict, "holds the limit: it may come out otherwise" in entry.sentence) == ("pass", True)
+    assert "otherwise" not in judge(found, [parse_rule("throughput >= 80/s")]).rules[0].sentence
+
+
 def test_throughput_of_other_batches_is_not_compared() -> None:
     single = deployable("gguf").model_copy(update={"throughput": (Throughput(batch=1, per_second=900),)})
     entry = judge(report(single), [parse_rule("throughput >= 1x baseline")]).rules[0]

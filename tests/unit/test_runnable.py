@@ -54,6 +54,14 @@ def test_what_cannot_be_measured_there_is_refused(made: Plan, changes: dict[str,
     assert all(problem.hint for problem in caught.value.problems)
 
 
+def test_a_checkpoint_is_no_baseline_on_another_machine(made: Plan) -> None:
+    """Its reference runtime imports edgekit, which is not there."""
+    other = Plan(**{**vars(made), "recipe": made.recipe.model_copy(update={"baseline": "model"})})
+    assert for_target(other, Target("here", "", Fake({}), RUNTIMES)).recipe.baseline == "model"
+    with pytest.raises(PlanError, match=r"baseline: 'model' is a hf file \(name a step that makes a file of onnx and"):
+        for_target(other, Target("pi", "", Fake({}), RUNTIMES, here=False))
+
+
 def test_a_target_that_is_not_ready_is_told_before_anything_runs(
     params: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

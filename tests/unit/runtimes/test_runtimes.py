@@ -22,6 +22,7 @@ from edgekit.runtimes import CUDA, RUNTIMES, Samples, runtime_of
 from edgekit.runtimes.base import inputs_of
 from edgekit.runtimes.llamacpp import LLAMACPP
 from edgekit.runtimes.onnxruntime import ONNXRUNTIME
+from edgekit.runtimes.token_ids import tokenized
 from edgekit.targets import find_target
 from edgekit.transports import LOCAL
 from edgekit.transports.fake import Fake
@@ -55,6 +56,16 @@ def test_onnx_pairs_and_segments(tmp_path: Path) -> None:
     samples = run(artifact, Table(("on", "off"), ("dim dim", "on")), Call("predict", 1))
     assert samples.logits is not None
     assert samples.logits.tolist() == [[3, 2, 4], [2, 2, 1]]  # counts, plus the tokens of the second text
+
+
+def test_rows_that_are_token_ids_already_are_not_tokenized(tmp_path: Path) -> None:
+    artifact = tiny_onnx.make(tmp_path / "pairs", types=True)
+    job = tokenized(runtime_of(artifact).job(artifact, inputs_of(artifact, Table(("on", "off"))), Call("predict", 1)))
+    assert job.inputs.rows is not None
+    (artifact.path / "tokenizer.json").unlink()
+    logits = ONNXRUNTIME.parse(LOCAL.run(job).raw).logits
+    assert logits is not None
+    assert logits.tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_onnx_truncates(plain: Artifact) -> None:

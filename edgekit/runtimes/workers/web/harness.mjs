@@ -72,23 +72,24 @@ export class Member {
     return logits;
   }
 
-  // Run `job.warmup` inferences and then on until steady; answers with the milliseconds of one.
+  // Run `job.warmup` inferences and then on until steady, all that within a second (one at least); answers with the
+  // milliseconds of one.
   async warmUp() {
     const { model, feeds, job } = this;
     const begin = performance.now();
     const window = Math.max(1, job.warmup >> 1);
-    for (let before = 0; ; ) {
-      const times = [];
-      for (let at = 0; at < window; at++) {
-        const start = performance.now();
-        await model.run(feeds[this.warmup++ % feeds.length]);
-        times.push(performance.now() - start);
-      }
+    let before = 0;
+    let times = [];
+    do {
+      const start = performance.now();
+      await model.run(feeds[this.warmup++ % feeds.length]);
+      times.push(performance.now() - start);
+      if (times.length < window) continue;
       const now = median(times);
-      const steady = before > 0 && Math.abs(now - before) < STEADY * before;
-      if (this.warmup >= job.warmup && (steady || performance.now() - begin > WARMUP_MS)) return now;
-      before = now;
-    }
+      if (this.warmup >= job.warmup && Math.abs(now - before) < STEADY * before) return now;
+      [before, times] = [now, []];
+    } while (performance.now() - begin < WARMUP_MS);
+    return before || median(times);
   }
 
   // How often an inference that takes `ms` is repeated for one sample: the clock's ticks must not show.
