@@ -12,7 +12,7 @@ from pathlib import Path
 from edgekit.artifact import Frozen
 from edgekit.machine import describe
 
-__all__ = ["Figure", "arguments", "data_folder", "keep"]
+__all__ = ["Figure", "arguments", "data_folder", "keep", "peers_folder"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,9 +30,11 @@ class Figure(Frozen):
     conditions: str = ""
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
+def arguments(description: str, parts: Sequence[str] = ()) -> argparse.Namespace:
+    """The options that every benchmark has; `parts`: those that can be run alone."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if parts:
+        parser.add_argument("--only", action="append", choices=parts, help="one part (may be given again)")
     parser.add_argument("--quick", action="store_true", help="smaller, to see that it runs; nothing is kept")
     parser.add_argument("--json", action="store_true", help="figures as JSON lines on stdout")
     return parser.parse_args()
@@ -42,6 +44,13 @@ def data_folder() -> Path | None:
     """The shared data sets beside the checkout; None where they are not."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "sets"
     return folder if folder.is_dir() else None
+
+
+def peers_folder() -> Path:
+    """Where peers are set up: they stay there, since that takes minutes."""
+    folder = Path(__file__).resolve().parents[1] / "build" / "peers"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def keep(name: str, figures: Sequence[Figure], options: argparse.Namespace) -> None:
