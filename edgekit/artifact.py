@@ -29,8 +29,8 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 OUTSIDE = "source"  # the stage of a folder that no stage made
-Format = Literal["hf", "onnx", "gguf", "onnx-genai"]
-TaskKind = Literal["text-classification", "language-modeling"]
+Format = Literal["hf", "onnx", "gguf", "onnx-genai", "onnx-seq2seq", "openvino"]
+TaskKind = Literal["text-classification", "token-classification", "language-modeling", "text-to-text"]
 
 
 class Frozen(BaseModel):
@@ -142,8 +142,13 @@ class Artifact:
 
     @property
     def model_file(self) -> Path:
-        """The one model file; of a checkpoint in shards, where its only file would be."""
-        names = {"hf": "model.safetensors", "onnx-genai": "model.onnx"}
+        """The one model file; of a checkpoint in shards, where its only file would be; of two, the decoder."""
+        names = {
+            "hf": "model.safetensors",
+            "onnx-genai": "model.onnx",
+            "onnx-seq2seq": "decoder.onnx",
+            "openvino": "model.xml",
+        }
         return self.path / names.get(self.format, f"model.{self.format}")
 
     @classmethod
@@ -192,7 +197,7 @@ class Artifact:
         return problems
 
 
-MODEL_SUFFIXES = {".safetensors", ".onnx", ".gguf", ".data"}
+MODEL_SUFFIXES = {".safetensors", ".onnx", ".gguf", ".data", ".xml", ".bin"}
 
 
 def entries(folder: Path) -> dict[str, FileEntry]:

@@ -20,6 +20,8 @@ LIBRARIES = {
     "onnxruntime": ("ONNX runtime", "pip install edgekit"),
     "llama-cpp-python": ("GGUF runtime", "pip install 'edgekit[gguf]'"),
     "gguf": ("GGUF export", "pip install 'edgekit[gguf]'"),
+    "openvino": ("OpenVINO runtime", "pip install 'edgekit[openvino]'"),
+    "nncf": ("int8 for OpenVINO", "pip install 'edgekit[openvino]'"),
     "datasets": ("hub data sets", "pip install 'edgekit[hub]'"),
     "onnxruntime-genai": ("language models as ONNX", "pip install 'edgekit[genai]'"),
     "peft": ("LoRA and other adapters", "pip install 'edgekit[peft]'"),

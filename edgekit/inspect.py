@@ -24,11 +24,15 @@ def find_artifact(name: str, store: Path | None) -> Artifact:
 
 
 def describe_artifact(artifact: Artifact) -> dict[str, JsonValue]:
-    """Operators of an ONNX file, tensor types of a GGUF file, tensors and parameters of safetensors."""
+    """Operators of an ONNX or OpenVINO file, tensor types of a GGUF file, tensors and parameters of safetensors."""
     if artifact.format == "onnx":
         from edgekit.formats.onnx_encoder import operators
 
         return {"operators": {**operators(artifact.model_file)}}
+    if artifact.format == "openvino":
+        from edgekit.formats.openvino_ir import operators as openvino_operators
+
+        return {"operators": {**openvino_operators(artifact.model_file)}}
     if artifact.format == "gguf":
         from collections import Counter
 

@@ -14,7 +14,7 @@ from edgekit.artifact import Frozen, library_versions
 
 __all__ = ["Machine", "default_threads", "describe", "physical_cores", "physical_in", "processor"]
 
-LIBRARIES = ("edgekit", "numpy", "onnxruntime", "llama-cpp-python", "torch", "transformers", "tokenizers")
+LIBRARIES = ("edgekit", "numpy", "onnxruntime", "llama-cpp-python", "openvino", "torch", "transformers", "tokenizers")
 # Instruction sets that decide which int8, bf16 and fp32 kernels a runtime may take (names as /proc/cpuinfo has them).
 ISA = (
     *("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),

@@ -173,7 +173,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         source = formats[step.source]
         where = f"step {step.id}"
         if stage.task != recipe.task.kind:
-            hint = f"use {other}" if (other := stage.counterpart()) else ""
+            hint = f"use {other}" if (other := stage.counterpart(recipe.task.kind)) else ""
             problems.append(Problem(where, f"{stage.name} is for {stage.task}, the task is {recipe.task.kind}", hint))
         if source not in stage.accepts:
             wanted = " or ".join(stage.accepts)
@@ -227,10 +227,10 @@ def _gives(step: ResolvedStep, source: str) -> str:
 def _method_problems(step: ResolvedStep, source: str) -> list[Problem]:
     if step.stage != "quantize" or source == "hf":
         return []
-    from edgekit.stages.quantize import GGUF_METHODS, ONNX_METHODS, Quantize
+    from edgekit.stages.quantize import METHODS, Quantize
 
     assert isinstance(step.config, Quantize)
-    known = ONNX_METHODS if source == "onnx" else GGUF_METHODS
+    known = METHODS.get(source, ())
     if step.config.method in known:
         return []
     hint = f"for {source}: {', '.join(known)}"

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact, Task
+from edgekit.artifact import Artifact, Task, library_versions
 from edgekit.data.table import SplitName, Table
 from edgekit.errors import Problem
 from edgekit.model_config import read_config
@@ -31,6 +31,7 @@ PROCESS_BYTES = 600_000_000  # Python with torch and Transformers loaded
 EXPORT_SECONDS = 12.0
 WIDTH = {"q8_0": 1.07, "q6_k": 0.83, "q5_1": 0.76, "q5_0": 0.7, "q4_1": 0.64, "q4_0": 0.57, "q4_k_m": 0.63}
 WIDTH |= {"int8-dynamic": 1.02, "int8-static": 1.02, "int8-weight-only": 1.13, "int4-weight-only": 0.63}
+WIDTH |= {"int8-nncf": 1.05}
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,8 @@ def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Pro
         from edgekit.formats.gguf_encoder import obstacles_of
 
         problems = obstacles_of(shape.config, shape.edits, task)
+    if file_format == "openvino" and library_versions(("openvino",))["openvino"] == "absent":
+        problems.append(Problem("", "openvino is not installed", "pip install 'edgekit[openvino]'"))
     return replace(shape, format=file_format, bytes=shape.bytes * width // 4), problems
 
 

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command
     "prune": ("stages", "Remove layers, heads, FFN neurons and vocabulary."),
     "factorize": ("stages", "Replace matrices by products of two thin ones."),
     "quantize": ("stages", "Fewer bits, in the file's own format."),
-    "export": ("stages", "Write ONNX or GGUF, compared with torch."),
+    "export": ("stages", "Write ONNX, GGUF or OpenVINO IR, compared with torch."),
     "lm-finetune": ("stages", "Train a language model on texts or chats."),
     "lm-distill": ("stages", "Train a small language model to answer as a teacher does."),
     "lm-prune": ("stages", "Remove layers, heads, FFN neurons, width and vocabulary of a language model."),

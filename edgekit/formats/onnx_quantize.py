@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -53,6 +53,7 @@ def quantize_onnx(
     per_channel: bool = True,
     reduce_range: bool = True,
     exclude: Sequence[str] = (),
+    keep: Collection[str] = (),
     embedding_bits: EMBEDDING_BITS = 8,
     calibration: Calibration = "minmax",
     feeds: Iterable[dict[str, np.ndarray[Any, Any]]] = (),
@@ -60,18 +61,20 @@ def quantize_onnx(
     """Write the quantized file; returns the names of the nodes that were quantized.
 
     `reduce_range`: int8 weights use 7 of their 8 bits (see docs/design/int8-range.md).
-    `exclude`: nodes whose name or weight's name contains one of these texts stay in float.
+    `exclude`: nodes whose name or weight's name contains one of these texts stay in float; `keep`: nodes and
+    tables that do, by their whole names.
     `feeds`: calibration inputs for int8-static, each (batch, length).
     Source: onnxruntime.quantization (dynamic: weights symmetric int8, activations uint8 per tensor at run time).
     """
     products = matrix_products(source)
-    skipped = [p.node for p in products if any(text in p.node or text in p.weight for text in exclude)]
+    skipped = [p.node for p in products if p.node in keep or any(x in p.node or x in p.weight for x in exclude)]
     chosen = [p.node for p in products if p.node not in skipped and p.operator in OPERATORS[method]]
-    tables = [] if embedding_bits == 0 else [t for t in embedding_tables(source) if not any(x in t for x in exclude)]
+    known = embedding_tables(source) if embedding_bits else []
+    tables = [t for t in known if t not in keep and not any(x in t for x in exclude)]
     if not chosen and not tables:
         raise StageError(
             "nothing left to quantize: every matrix product and embedding table is excluded",
-            hint="--exclude takes parts of names; see edgekit inspect",
+            hint="--exclude takes parts of names; see edgekit explain",
         )
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, _quiet():
         stepping_stone = Path(folder) / "embedded.onnx"

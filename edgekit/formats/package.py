@@ -13,7 +13,12 @@ from edgekit.model_config import pad_id, read_config
 __all__ = ["write_package"]
 
 EXAMPLES = Path(__file__).parent / "examples"
-NEEDS = {"onnx": "onnxruntime tokenizers numpy", "gguf": "llama-cpp-python numpy"}
+NEEDS = {
+    "onnx": "onnxruntime tokenizers numpy",
+    "gguf": "llama-cpp-python numpy",
+    "openvino": "openvino tokenizers numpy",
+}
+FILES = {"openvino": "model.xml`, `model.bin"}  # the others: model.FORMAT
 
 README = """# A text classifier as one {format} file
 
@@ -25,14 +30,14 @@ steps, and with which digests. Its figures (latency, accuracy, size) stand in th
 
 | file | what |
 |---|---|
-| `model.{format}` | the model |
+| `{files}` | the model |
 | `labels.json` | label names by output number, longest input, padding |
 {tokenizer}| `classify.py` | an example program; needs only the packages above |
 | `manifest.json` | origin: parents, stage, config, library versions, sha256 of every file |
 """
 
 
-def write_package(source: Path, task: Task, out: Path, file_format: Literal["onnx", "gguf"]) -> None:
+def write_package(source: Path, task: Task, out: Path, file_format: Literal["onnx", "gguf", "openvino"]) -> None:
     """Write labels.json, README.md and classify.py into `out`, and copy the tokenizer where the format holds none."""
     labels = {
         "labels": list(task.labels),
@@ -42,16 +47,17 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
         "pad_id": pad_id(read_config(source)),
     }
     (out / "labels.json").write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if file_format == "onnx":
+    if file_format != "gguf":
         shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
     shutil.copyfile(EXAMPLES / f"classify_{file_format}.py", out / "classify.py")
     text = README.format(
         format=file_format,
+        files=FILES.get(file_format, f"model.{file_format}"),
         count=len(task.labels),
         max_length=task.max_length,
         pair=", pairs of texts" if task.pair else "",
         needs=NEEDS[file_format],
         example='"first text" "second text"' if task.pair else '"some text"',
-        tokenizer="| `tokenizer.json` | the tokenizer |\n" if file_format == "onnx" else "",
+        tokenizer="| `tokenizer.json` | the tokenizer |\n" if file_format != "gguf" else "",
     )
     (out / "README.md").write_text(text, encoding="utf-8")

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SCHEMA = 1
-DeployableFormat = Literal["onnx", "gguf", "hf", "onnx-genai"]
+DeployableFormat = Literal["onnx", "gguf", "hf", "onnx-genai", "onnx-seq2seq", "openvino"]
 
 
 class Latency(Frozen):

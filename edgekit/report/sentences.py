@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from edgekit.report import words
-from edgekit.report.rulings import failure, metric_of
+from edgekit.report.rulings import failure
 from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report
+from edgekit.rules import Rule, find_rules
 
 __all__ = ["baseline_name", "comparison", "file_kind", "headline", "runtime_name", "verdict", "verdict_word"]
 
 _RUNTIMES = {
     "onnxruntime": "ONNX Runtime",
     "llama.cpp": "llama.cpp",
+    "openvino": "OpenVINO",
     "torch": "PyTorch",
     "onnxruntime-genai": "onnxruntime-genai",
 }
-_FORMATS = {"onnx": "ONNX", "gguf": "GGUF", "hf": "Transformers", "onnx-genai": "ONNX"}
+_FORMATS = {
+    "onnx": "ONNX",
+    "gguf": "GGUF",
+    "openvino": "OpenVINO",
+    "hf": "Transformers",
+    "onnx-genai": "ONNX",
+    "onnx-seq2seq": "ONNX",
+}
 _TOLERATED = 0.01  # accuracy that the headline may have lost where no rule says how much
+_QUALITY = ("accuracy", "macro_f1", "accuracy_drop", "agreement", "perplexity", "kld")
 
 
 def headline(report: Report) -> Deployable | None:
-    """The deployable that stands for the run: the fastest of those within the gate's accuracy limit (without one, a
-    point), the smaller where equally fast; where all lost more, the one that lost least. None without deployables."""
+    """The deployable that stands for the run: the fastest of those that keep to every limit of the gate on quality
+    (without one, a point of accuracy), the smaller where equally fast; where none does, the one that lost least. None
+    without deployables."""
 
     def lost(d: Deployable) -> float:
         if d.accuracy_drop is not None:
@@ -36,11 +47,23 @@ def headline(report: Report) -> Deployable | None:
             d.size_bytes,
         )
 
-    rules = report.gate.rules if report.gate else ()
-    limits = [r.limit for r in rules if metric_of(r.rule) == "accuracy_drop" and r.limit is not None]
-    limit = min(limits, default=_TOLERATED)
-    fit = [d for d in report.deployables if lost(d) <= limit]
+    limits = _quality_limits(report)
+
+    def keeps(d: Deployable) -> bool:
+        values = {**d.metrics, "accuracy_drop": lost(d)}
+        found = ((rule, limit, values.get(rule.metric)) for rule, limit in limits)
+        return all(value is not None and rule.holds(value, limit) for rule, limit, value in found)
+
+    fit = [d for d in report.deployables if (keeps(d) if limits else lost(d) <= _TOLERATED)]
     return min(fit, key=slow) if fit else min(report.deployables, key=lost, default=None)
+
+
+def _quality_limits(report: Report) -> list[tuple[Rule, float]]:
+    """The gate's rules on what the answers are worth, each with its limit in the metric's unit; whichever file a rule
+    is about, no other may stand for the run that is worse."""
+    entries = report.gate.rules if report.gate else ()
+    found = [(rule, e.limit) for e in entries for rule in find_rules([e.rule])[0] if e.limit is not None]
+    return [(rule, limit) for rule, limit in found if rule.metric in _QUALITY]
 
 
 def file_kind(entry: BaselineEntry) -> str:

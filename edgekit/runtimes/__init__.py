@@ -11,6 +11,7 @@ from edgekit.runtimes.base import Runtime, Samples, Workload
 from edgekit.runtimes.llamacpp import LLAMACPP
 from edgekit.runtimes.onnxruntime import ONNXRUNTIME
 from edgekit.runtimes.onnxruntime_web import ONNXRUNTIME_WEB
+from edgekit.runtimes.openvino import OPENVINO
 from edgekit.runtimes.torch import TORCH
 
 __all__ = ["ARM64", "CUDA", "RUNTIMES", "WEB", "Runtime", "Runtimes", "Samples", "Workload", "runtime_of"]
@@ -20,6 +21,7 @@ RUNTIMES: Runtimes = {
     "hf": TORCH,
     "onnx": ONNXRUNTIME,
     "gguf": LLAMACPP,
+    "openvino": OPENVINO,
 }
 CUDA: Runtimes = {  # llama.cpp has no CUDA in the wheel that edgekit builds
     "hf": replace(TORCH, provider="cuda"),

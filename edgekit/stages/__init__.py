@@ -49,9 +49,9 @@ class Stage:
         """Whether it writes the first file that a runtime executes, in a format that its config names."""
         return self.gives == "config"
 
-    def counterpart(self) -> str:
-        """The stage that does the same for the other kind of task; empty where there is none."""
-        other = self.name.removeprefix("lm-") if self.name.startswith("lm-") else f"lm-{self.name}"
+    def counterpart(self, kind: TaskKind) -> str:
+        """The stage that does the same for that kind of task; empty where there is none."""
+        other = PREFIXES.get(kind, "") + self.name.removeprefix(PREFIXES.get(self.task, ""))
         return other if other in STAGES else ""
 
     @property
@@ -62,6 +62,7 @@ class Stage:
         return import_module(f"edgekit.stages.{self.module}")
 
 
+PREFIXES: dict[TaskKind, str] = {"language-modeling": "lm-", "text-to-text": "seq2seq-"}  # of stages' names
 HF_LIBRARIES = ("torch", "transformers", "tokenizers")
 ONNX_LIBRARIES = (*HF_LIBRARIES, "onnx", "onnxscript", "onnxruntime")
 
@@ -102,19 +103,19 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             "export",
-            "Write ONNX or GGUF, compared with torch.",
+            "Write ONNX, GGUF or OpenVINO IR, compared with torch.",
             accepts=("hf",),
             gives="config",
             reads=("validation", "unlabeled"),
-            libraries=(*ONNX_LIBRARIES, "gguf", "llama-cpp-python"),
+            libraries=(*ONNX_LIBRARIES, "gguf", "llama-cpp-python", "openvino"),
         ),
         Stage(
             "quantize",
             "Fewer bits, in the file's own format.",
-            accepts=("onnx", "gguf"),
+            accepts=("onnx", "gguf", "openvino"),
             gives="source",
             reads=("train", "unlabeled"),
-            libraries=("onnx", "onnxruntime", "tokenizers", "llama-cpp-python"),
+            libraries=("onnx", "onnxruntime", "tokenizers", "llama-cpp-python", "openvino", "nncf"),
         ),
         Stage(
             "lm-finetune",
@@ -160,6 +161,15 @@ STAGES: dict[str, Stage] = {
             reads=("train", "validation", "unlabeled"),
             task="language-modeling",
             libraries=(*HF_LIBRARIES, "gguf", "llama-cpp-python", "sentencepiece", "onnxruntime-genai", "onnxruntime"),
+        ),
+        Stage(
+            "seq2seq-export",
+            "Write an encoder-decoder model as ONNX, its answers compared with Transformers.",
+            accepts=("hf",),
+            gives="config",
+            reads=("validation", "unlabeled", "train"),
+            task="text-to-text",
+            libraries=ONNX_LIBRARIES,
         ),
     )
 }

@@ -1,8 +1,9 @@
-"""Export a classifier to ONNX or GGUF, as a folder that stands alone, compared with torch before it counts."""
+"""Export a classifier to ONNX, GGUF or OpenVINO IR, as a folder that stands alone; compared with torch first."""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,31 +19,33 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Export", "export"]
 
-VERSION = 3
+VERSION = 4
 ONNX_TOLERANCE = 1e-4  # max |difference| of logits against torch float32
 # llama.cpp computes GELU by its tanh approximation, from a half-precision table, in f32 files too: the error grows with
 # the activations, and so with the logits. Rounding the weights to f16 alone costs a trained classifier as much.
-GGUF_TOLERANCE = 5e-3
-GGUF_RELATIVE = 1e-3  # of the largest |logit|; the larger of the two counts
+HALF_TOLERANCE = 5e-3
+HALF_RELATIVE = 1e-3  # of the largest |logit|; the larger of the two counts
 
 
 class Export(Config):
     """Write the file that a runtime executes."""
 
-    format: Literal["onnx", "gguf"] = Field(default="onnx", description="ONNX Runtime's format, or llama.cpp's.")
+    format: Literal["onnx", "gguf", "openvino"] = Field(
+        default="onnx", description="ONNX Runtime's format, llama.cpp's, or OpenVINO's."
+    )
     precision: Literal["f32", "f16"] = Field(
-        default="f32", description="Number format of the weights; ONNX on CPU is f32, GGUF either."
+        default="f32", description="Number format of the weights; ONNX on CPU is f32, the others either."
     )
     rewrite: bool = Field(
         default=True,
-        description="ONNX: compute neither what the output never reads (a classifier's last layer past its first "
-        "token) nor what no text changes (positions, past the longest input too).",
+        description="ONNX, OpenVINO: compute neither what the output never reads (a classifier's last layer past its "
+        "first token) nor what no text changes (positions, past the longest input too).",
     )
     tolerance: float = Field(
         default=0.0,
         ge=0,
-        description="Largest difference of logits from torch; 0 takes 1e-4 for ONNX, and for GGUF 5e-3 or a thousandth "
-        "of the largest logit.",
+        description="Largest difference of logits from torch; 0 takes 1e-4 for ONNX and OpenVINO in f32, else 5e-3 or "
+        "a thousandth of the largest logit.",
     )
     check_rows: int = Field(default=64, ge=1, description="Rows of the data that the comparison with torch runs on.")
 
@@ -72,7 +75,7 @@ def export(source: Artifact, config: Export, out: Path, context: Context) -> Out
         )
     facts = Facts(
         summary=f"{config.format} {config.precision}, within {difference:.1e} of torch on {rows} rows",
-        touched=(f"model.{config.format}",),
+        touched=(draft(out, config.format, task).model_file.name,),
         warnings=tuple(notes),
         numbers={
             "max_difference": difference,
@@ -95,7 +98,7 @@ def require_task(source: Artifact) -> Task:
     return source.task
 
 
-def write_deployable(source: Artifact, task: Task, out: Path, file_format: Literal["onnx", "gguf"]) -> None:
+def write_deployable(source: Artifact, task: Task, out: Path, file_format: Literal["onnx", "gguf", "openvino"]) -> None:
     """The rest of a folder that stands alone: labels.json, tokenizer, README.md and a program that runs the model."""
     from edgekit.formats.package import write_package
 
@@ -103,9 +106,9 @@ def write_deployable(source: Artifact, task: Task, out: Path, file_format: Liter
 
 
 def copy_deployable(source: Path, out: Path, leave: str) -> None:
-    """Copy what stands beside the model file `leave` (and not the manifest)."""
+    """Copy what stands beside the model file `leave` (neither the weights that lie beside it, nor the manifest)."""
     for path in sorted(source.iterdir()):
-        if path.is_file() and path.name not in (leave, "manifest.json"):
+        if path.is_file() and path.name not in (leave, Path(leave).with_suffix(".bin").name, "manifest.json"):
             shutil.copyfile(path, out / path.name)
 
 
@@ -135,6 +138,9 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
             raise StageError("GGUF cannot express this model", problems=tuple(problems))
         written = write_gguf(source.path, task, out / "model.gguf", config.precision)
         return list(written.notes)
+    if config.format == "openvino":
+        _write_openvino(source, task, config, out)
+        return []
     if config.precision != "f32":
         raise StageError("ONNX on CPU is exported as f32", hint="quantize it afterwards; f16 is slower on CPUs")
     from edgekit.formats.onnx_encoder import write_onnx
@@ -142,6 +148,18 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
 
     write_onnx(load_classifier(source.path), task, out / "model.onnx", rewrite=config.rewrite)
     return []
+
+
+def _write_openvino(source: Artifact, task: Task, config: Export, out: Path) -> None:
+    from edgekit.formats.onnx_encoder import write_onnx
+    from edgekit.formats.openvino_ir import library, write_openvino
+    from edgekit.nn.load import load_classifier
+
+    library()  # before the export, which takes longer
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        stepping_stone = Path(folder) / "model.onnx"
+        write_onnx(load_classifier(source.path), task, stepping_stone, rewrite=config.rewrite)
+        write_openvino(stepping_stone, out / "model.xml", config.precision)
 
 
 def _run_both(
@@ -176,6 +194,6 @@ def _same_label(reference: Predictions, exported: Predictions) -> float:
 def _tolerance(config: Export, reference: Predictions) -> float:
     if config.tolerance:
         return config.tolerance
-    if config.format == "onnx":
+    if config.format != "gguf" and config.precision == "f32":
         return ONNX_TOLERANCE
-    return max(GGUF_TOLERANCE, GGUF_RELATIVE * float(abs(reference.logits).max()))
+    return max(HALF_TOLERANCE, HALF_RELATIVE * float(abs(reference.logits).max()))

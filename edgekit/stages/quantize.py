@@ -1,8 +1,9 @@
-"""Quantize an exported file in its own format: ONNX operators or GGUF types that stock runtimes execute."""
+"""Quantize an exported file in its own format: operators or types that stock runtimes execute."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,140 +11,223 @@ from pydantic import Field
 
 from edgekit.artifact import Artifact, Facts, Skipped
 from edgekit.errors import StageError
+from edgekit.stages.accuracy_control import Controlled, keep_within
 from edgekit.stages.base import Config, Context, Outcome
-from edgekit.stages.export import copy_deployable, require_task
+from edgekit.stages.export import copy_deployable, draft, require_task
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["GGUF_METHODS", "ONNX_METHODS", "VERSION", "Quantize", "quantize"]
+    from edgekit.formats.onnx_quantize import Method
 
-VERSION = 3
+__all__ = ["METHODS", "VERSION", "Quantize", "quantize"]
+
+VERSION = 4
 OnnxMethod = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 GgufMethod = Literal["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q6_k", "q4_k_m"]
-ONNX_METHODS: tuple[str, ...] = get_args(OnnxMethod)
-GGUF_METHODS: tuple[str, ...] = get_args(GgufMethod)
+OpenvinoMethod = Literal["int8-nncf"]
+METHODS: dict[str, tuple[str, ...]] = {
+    "onnx": get_args(OnnxMethod),
+    "gguf": get_args(GgufMethod),
+    "openvino": get_args(OpenvinoMethod),
+}
 REASONS = {
     "int8-weight-only": "products are computed block by block from int8 weights; that pays on one short text at a time",
     "int4-weight-only": "4 bits shrink the file; every product first widens them, so expect size, not speed",
-    "int8-static": "ONNX Runtime's CPU kernels gain from static int8 only where QDQ pairs fuse; attention does not",
 }
 
 
 class Quantize(Config):
-    """Fewer bits for the weights (and, for int8, the activations) of an ONNX or GGUF file."""
+    """Fewer bits for the weights (and, for int8, the activations) of an ONNX, GGUF or OpenVINO file."""
 
-    method: OnnxMethod | GgufMethod = Field(
+    method: OnnxMethod | GgufMethod | OpenvinoMethod = Field(
         default="int8-dynamic",
-        description="ONNX: int8-dynamic, int8-static, int8-weight-only, int4-weight-only; GGUF: q8_0, q6_k, q5_1, ...",
+        description="ONNX: int8-dynamic, int8-static, int8-weight-only, int4-weight-only; GGUF: q8_0, q6_k, q5_1, ...; "
+        "OpenVINO: int8-nncf.",
     )
     embeddings: Literal["keep", "int8", "int4"] = Field(
-        default="int8", description="ONNX: the embedding tables, one scale per row (int8) or block of 32 (int4)."
+        default="int8",
+        description="ONNX, OpenVINO: the embedding tables, one scale per row (int8) or, in ONNX, block of 32 (int4).",
     )
     per_channel: bool = Field(default=True, description="ONNX int8: one scale per output channel.")
     reduce_range: bool = Field(
         default=True,
-        description="ONNX int8: weights in 7 of 8 bits, so that sums overflow on no processor; without it the file is "
+        description="int8: weights in 7 of 8 bits, so that sums overflow on no processor; without it the file is "
         "wrong by more where there are no int8 dot products (AVX2), and a little nearer where there are.",
     )
     exclude: tuple[str, ...] = Field(default=(), description="Parts of layer names that stay as they are.")
+    max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="ONNX, OpenVINO: accuracy (a fraction) that may be lost on the validation data; layers that hurt "
+        "most stay in float until it holds.",
+    )
     calibration: Literal["minmax", "entropy", "percentile"] = Field(
         default="minmax", description="int8-static: how activation ranges are chosen."
     )
-    samples: int = Field(default=128, ge=1, description="int8-static: rows of the training data to calibrate on.")
+    samples: int = Field(
+        default=128, ge=1, description="int8-static, int8-nncf: rows of the training data to calibrate on."
+    )
+    smooth: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="int8-nncf: how much of outlier channels goes from activations into weights (SmoothQuant's alpha).",
+    )
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was quantized, what was not and why, and what is to be said of it."""
+
+    touched: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def quantize(source: Artifact, config: Quantize, out: Path, context: Context) -> Outcome:
-    """Quantize `source` (onnx or gguf) into `out`. Raises StageError for a method of the other format."""
+    """Quantize `source` (onnx, gguf or openvino) into `out`.
+
+    Raises StageError for a method of another format, or where `max_drop` cannot be kept.
+    """
     task = require_task(source)
-    if source.format == "hf":
-        raise StageError("quantize works on an exported file", hint="export to onnx or gguf first")
-    known = ONNX_METHODS if source.format == "onnx" else GGUF_METHODS
+    if source.format not in METHODS:
+        raise StageError("quantize works on an exported file", hint="export to onnx, gguf or openvino first")
+    known = METHODS[source.format]
     if config.method not in known:
         raise StageError(
             f"{config.method} is not a method for {source.format}", hint=f"for {source.format}: {', '.join(known)}"
         )
     context.progress.say(f"quantizing with {config.method}")
     copy_deployable(source.path, out, source.model_file.name)
-    target = out / source.model_file.name
-    facts = (
-        _onnx(source, config, target, context) if source.format == "onnx" else _gguf(source, config, target, context)
-    )
-    return Outcome(source.format, facts, task)
+    write = {"onnx": _onnx, "gguf": _gguf, "openvino": _openvino}[source.format]
+    target = draft(out, source.format, task)
+    written = write(source, config, target.model_file, context, ())
+    if config.max_drop is None:
+        return Outcome(source.format, _facts(source, config, target, written), task)
+    if source.format == "gguf":
+        raise StageError("max_drop works on ONNX and OpenVINO files", hint="for GGUF: --exclude, or a wider type")
+
+    def rewrite(keep: Collection[str]) -> None:
+        nonlocal written
+        written = write(source, config, target.model_file, context, keep)
+
+    found = keep_within(config.max_drop, written.touched, rewrite, source, target, context)
+    facts = _facts(source, config, target, written, found)
+    return Outcome(source.format, facts, task, {"validation_drop": found.drop})
 
 
-def _onnx(source: Artifact, config: Quantize, target: Path, context: Context) -> Facts:
+def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, keep: Collection[str]) -> Written:
     from edgekit.formats.onnx_quantize import embedding_tables, matrix_products, quantize_onnx
 
     bits: dict[str, Literal[0, 4, 8]] = {"keep": 0, "int8": 8, "int4": 4}
+    products, tables = matrix_products(source.model_file), embedding_tables(source.model_file)
     touched = quantize_onnx(
         source.model_file,
         target,
-        config.method,  # type: ignore[arg-type]  # checked against ONNX_METHODS above
+        _method(config),
         per_channel=config.per_channel,
         reduce_range=config.reduce_range,
         exclude=config.exclude,
+        keep=keep,
         embedding_bits=bits[config.embeddings],
         calibration=config.calibration,
         feeds=_feeds(source, config, context) if config.method == "int8-static" else (),
     )
-    skipped = tuple(
-        Skipped(name=product.weight, reason=_reason(product.operator, config))
-        for product in matrix_products(source.model_file)
+    skipped = [
+        Skipped(name=product.weight, reason=_reason(product.operator, product.node, config, keep))
+        for product in products
         if product.node not in touched
+    ]
+    skipped += [Skipped(name=t, reason=_reason("Gather", t, config, keep)) for t in tables if t not in touched]
+    return Written(tuple(touched), tuple(skipped), _notes(config))
+
+
+def _openvino(source: Artifact, config: Quantize, target: Path, context: Context, keep: Collection[str]) -> Written:
+    from edgekit.formats.openvino_quantize import operations, quantize_openvino
+
+    if config.embeddings == "int4":
+        raise StageError("OpenVINO files have no int4 embedding tables here", hint="--embeddings int8, or keep")
+    known = operations(source.model_file)
+    left = {o.name for o in known if any(part in o.name for part in config.exclude)} | set(keep)
+    if config.embeddings == "keep":
+        left |= {o.name for o in known if o.operator == "Gather"}
+    touched = quantize_openvino(
+        source.model_file,
+        target,
+        feeds=_feeds(source, config, context),
+        keep=left,
+        reduce_range=config.reduce_range,
+        smooth=config.smooth,
     )
-    skipped += tuple(
-        Skipped(name=table, reason="embeddings are kept" if config.embeddings == "keep" else "excluded")
-        for table in embedding_tables(source.model_file)
-        if table not in touched
+    skipped = tuple(
+        Skipped(name=o.name, reason=_reason(o.operator, o.name, config, keep)) for o in known if o.name not in touched
     )
-    return _facts(source, config, target, tuple(touched), skipped, ())
+    return Written(tuple(touched), skipped)
 
 
-def _reason(operator: str, config: Quantize) -> str:
-    from edgekit.formats.onnx_quantize import OPERATORS
-
-    known = OPERATORS[config.method]  # type: ignore[index]  # checked against ONNX_METHODS above
-    return "excluded" if operator in known else f"{config.method} takes {' and '.join(known)}, not {operator}"
-
-
-def _gguf(source: Artifact, config: Quantize, target: Path, context: Context) -> Facts:
+def _gguf(source: Artifact, config: Quantize, target: Path, context: Context, keep: Collection[str]) -> Written:
     from edgekit.formats.gguf_quantize import quantize_gguf
 
     written = quantize_gguf(
         source.model_file,
         target,
-        config.method,  # type: ignore[arg-type]  # checked against GGUF_METHODS above
-        keep=config.exclude,
+        config.method,  # type: ignore[arg-type]  # checked against METHODS above
+        keep=(*config.exclude, *keep),
         threads=context.threads,
     )
-    return _facts(source, config, target, (f"{written.tensors} tensors",), (), tuple(written.notes))
+    return Written((f"{written.tensors} tensors",), notes=tuple(written.notes))
+
+
+def _method(config: Quantize) -> Method:
+    return config.method  # type: ignore[return-value]  # checked against METHODS above
+
+
+def _reason(operator: str, name: str, config: Quantize, keep: Collection[str]) -> str:
+    from edgekit.formats.onnx_quantize import OPERATORS
+
+    if name in keep:
+        return "costs too much accuracy in int8"
+    if operator == "Gather":
+        return "embeddings are kept" if config.embeddings == "keep" else "excluded"
+    known = OPERATORS.get(_method(config), ("MatMul",))
+    return "excluded" if operator in known else f"{config.method} takes {' and '.join(known)}, not {operator}"
+
+
+def _notes(config: Quantize) -> tuple[str, ...]:
+    return (f"{config.method}: {REASONS[config.method]}",) if config.method in REASONS else ()
 
 
 def _facts(
-    source: Artifact,
-    config: Quantize,
-    target: Path,
-    touched: tuple[str, ...],
-    skipped: tuple[Skipped, ...],
-    notes: tuple[str, ...],
+    source: Artifact, config: Quantize, target: Artifact, written: Written, found: Controlled | None = None
 ) -> Facts:
-    before, after = source.model_file.stat().st_size, target.stat().st_size
-    warnings = list(notes)
-    if config.method in REASONS:
-        warnings.append(f"{config.method}: {REASONS[config.method]}")
+    before, after = _bytes(source), _bytes(target)
+    warnings, numbers = list(written.notes), {"bytes_before": before, "bytes_after": after, "ratio": before / after}
+    summary = f"{config.method}: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB"
+    if found is not None:
+        kept = f", {len(found.keep)} layers kept in float" if found.keep else ""
+        summary += f", {found.drop:.2%} lost on {found.rows} rows{kept}"
+        numbers |= {"validation_drop": found.drop, "drop_of_all": found.drop_of_all}
+        numbers |= {f"sensitivity.{name}": value for name, value in found.sensitivity.items()}
     if after >= before:
         warnings.append(
             f"the file did not get smaller ({before:,} -> {after:,} bytes): its tensors were already this "
             "narrow, or scales and zero points outweigh what was saved on small matrices"
         )
     return Facts(
-        summary=f"{config.method}: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB",
-        touched=touched,
-        skipped=skipped,
+        summary=summary,
+        touched=written.touched,
+        skipped=written.skipped,
         warnings=tuple(warnings),
-        numbers={"bytes_before": before, "bytes_after": after, "ratio": before / after},
+        numbers={**numbers},
     )
+
+
+def _bytes(artifact: Artifact) -> int:
+    """Of the model file, and of the weights beside it where the format keeps them apart."""
+    weights = artifact.model_file.with_suffix(".bin")
+    return artifact.model_file.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)
 
 
 def _feeds(source: Artifact, config: Quantize, context: Context) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
@@ -157,8 +241,7 @@ def _feeds(source: Artifact, config: Quantize, context: Context) -> Iterator[dic
     tokenizer = Tokenizer.from_file(str(source.path / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(labels["max_length"])
-    train = context.data["train"] if "train" in context.data else context.split("unlabeled")
-    table = train.spread(config.samples)
+    table = context.calibration().spread(config.samples)
     inputs = list(zip(table.texts, table.pairs, strict=True)) if table.pairs else list(table.texts)
     for item in context.progress.track(tokenizer.encode_batch(inputs), "calibrating"):
         ids = np.asarray([item.ids], dtype=np.int64)
