@@ -38,7 +38,8 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
     _register_attention()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of an absent torchvision
     model = model.to("cpu").eval()
-    model.set_attn_implementation(ATTENTION)
+    if model._supports_attention_backend:  # the others compute attention by themselves
+        model.set_attn_implementation(ATTENTION)
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if task.segments else [])]
     example = torch.ones((2, 8), dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
@@ -125,23 +126,16 @@ def _key_padding_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__:
 
 
 def _tidy(file: Path, longest: int) -> None:
-    """Rewrite the graph (where `longest` tokens are said to be enough), and drop what only costs bytes.
-
-    That is `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what each node says of its
-    origin in Python: half a megabyte on a device for nothing.
-    """
+    """Rewrite the graph (where `longest` tokens are said to be enough), and drop what only costs bytes."""
     import onnx
 
     from edgekit.formats.onnx_fold import fold_positions, fuse_gelu
-    from edgekit.formats.onnx_graph import drop_unread
+    from edgekit.formats.onnx_graph import drop_unread, forget_origin, name_by_module
     from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
 
     model = onnx.load(str(file))
-    del model.graph.value_info[:]
-    model.graph.name = "edgekit"
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
+    name_by_module(model.graph)
+    forget_origin(model)
     if longest:
         drop_reshapes(model)
         first_token_only(model)

@@ -10,7 +10,19 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["add_constant", "constant", "drop_unread", "maker", "readers", "replace_constant"]
+__all__ = [
+    "add_constant",
+    "constant",
+    "drop_unread",
+    "forget_origin",
+    "maker",
+    "name_by_module",
+    "readers",
+    "replace_constant",
+]
+
+SCOPES = "pkg.torch.onnx.name_scopes"  # of torch's exporter: the modules around a node, outermost first, then its name
+NAMED = ("MatMul", "Gemm", "Gather", "MultiHeadAttention")
 
 
 def maker(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
@@ -42,6 +54,35 @@ def replace_constant(graph: onnx.GraphProto, name: str, values: NDArray[Any]) ->
     """Other values for an initializer that is there."""
     graph.initializer.remove(next(t for t in graph.initializer if t.name == name))
     add_constant(graph, name, values)
+
+
+def forget_origin(model: onnx.ModelProto) -> None:
+    """Drop what only costs bytes: `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what
+    each node says of its origin in Python: half a megabyte on a device for nothing."""
+    del model.graph.value_info[:]
+    model.graph.name = "edgekit"
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+
+
+def name_by_module(graph: onnx.GraphProto) -> None:
+    """Call products, lookups and attention what the model calls the module that they come from, where the exporter
+    says: `bert.encoder.layer.0.attention.self.query` can be excluded, or found in a profile."""
+    import ast
+
+    for node in graph.node:
+        if node.op_type not in NAMED:
+            continue
+        found = next((p.value for p in node.metadata_props if p.key == SCOPES), "[]")
+        scopes = [scope for scope in ast.literal_eval(found)[:-1] if scope]
+        if scopes:
+            node.name = scopes[-1].removeprefix("model.")
+    seen: set[str] = set()
+    for node in graph.node:  # a module may compute several products
+        if node.name in seen:
+            node.name = f"{node.name}/{node.output[0]}"
+        seen.add(node.name)
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:

@@ -136,7 +136,7 @@ def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, ke
         feeds=_feeds(source, config, context) if config.method == "int8-static" else (),
     )
     skipped = [
-        Skipped(name=product.weight, reason=_reason(product.operator, product.node, config, keep))
+        Skipped(name=product.node, reason=_reason(product.operator, product.node, config, keep))
         for product in products
         if product.node not in touched
     ]

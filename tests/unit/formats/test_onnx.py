@@ -62,6 +62,13 @@ def test_every_family_agrees_with_torch_at_other_shapes(any_family: Path, tmp_pa
         assert np.abs(run(file, inputs) - torch_logits(any_family, inputs)).max() < 1e-4
 
 
+def test_products_are_named_by_their_modules(bert: tuple[Path, Path]) -> None:
+    names = [product.node for product in matrix_products(bert[1])]
+    assert names[0] == "bert.encoder.layer.0.attention.self.query"
+    assert names[-2:] == ["bert.pooler.dense", "classifier"]
+    assert len(set(names)) == len(names) == 14
+
+
 def test_segments_are_an_input_only_where_the_task_has_them(tiny: Callable[..., Path], tmp_path: Path) -> None:
     folder = tiny("bert")
     write_onnx(load_classifier(folder), TASK.model_copy(update={"segments": True}), tmp_path / "model.onnx")
