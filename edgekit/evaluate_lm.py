@@ -128,6 +128,7 @@ def reference_of(
     key = digest_json({"logprobs": identity(artifact, rows, here), "scored_from": windows.scored_from})
     folder = cache / "references" / key
     if (folder / REFERENCE).is_file():
+        os.utime(folder)  # used now: see Store.gc
         return folder / REFERENCE
     partial = folder.with_suffix(f".{os.getpid()}.part")
     try:

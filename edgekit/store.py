@@ -3,7 +3,8 @@
 ROOT/artifacts/<key>/          sealed folders
 ROOT/partial/<key>-<pid>/      being filled; a crash leaves only these, and `gc` removes them
 ROOT/scratch/<key>/            what a stage keeps to resume after a kill (checkpoints); removed when the step is done
-ROOT/predictions/<digest>    accuracy measurements, by artifact, data and runtime
+ROOT/predictions/<digest>      accuracy measurements, by artifact, data and runtime
+ROOT/predictions/references/<digest>/   a language model's probabilities, that other files are held against; large
 ROOT/locks/<key>.lock          one writer per key: a second run waits, then finds the result
 """
 
@@ -45,7 +46,7 @@ class Store:
         """Open or create a store. Raises StoreError where the folder cannot be written."""
         self.root = root
         try:
-            for name in ("artifacts", "partial", "scratch", "predictions", "locks"):
+            for name in ("artifacts", "partial", "scratch", "predictions/references", "locks"):
                 (root / name).mkdir(parents=True, exist_ok=True)
             if not os.access(root / "artifacts", os.W_OK):
                 raise PermissionError(errno.EACCES, "not writable")
@@ -166,10 +167,11 @@ class Store:
         return result
 
     def gc(self, keep_days: float) -> tuple[list[str], int]:
-        """Remove artifacts unused for `keep_days`, and what crashes left. Returns the removed names and bytes freed."""
+        """Remove artifacts and references unused for `keep_days`, and what crashes left. Returns the removed names and
+        bytes freed."""
         limit = time.time() - keep_days * 86400
         removed, freed = [], 0
-        for kind in ("artifacts", "partial", "scratch"):
+        for kind in ("artifacts", "partial", "scratch", "predictions/references"):
             for folder in sorted((self.root / kind).iterdir()):
                 if folder.stat().st_mtime > limit or self._busy(folder.name[:64]):
                     continue

@@ -76,7 +76,7 @@ def plan_rounding(
     terms = _measure(load_decoder(folder, device=device), tensors, windows, progress)
     joint = {name: reduce(Curvature.together, found) for name, found in terms.items()}
     importance = {name: curvature.importance for name, curvature in joint.items()}
-    factors = {name: inverse_factor(curvature.inputs.numpy()) for name, curvature in joint.items()}
+    factors = {name: inverse_factor(curvature.inputs).numpy() for name, curvature in joint.items()}
     if types is None:
         options = {}
         for tensor in (progress or Silent()).track(tensors, "cost of types", len(tensors)):

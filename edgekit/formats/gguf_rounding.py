@@ -35,7 +35,7 @@ def _round_rows(weight: Floats, codes: Codes, importance: Floats, factor: Floats
     chosen = np.empty(weight.shape, dtype=np.uint8)
     rows = np.arange(len(weight))
 
-    def open_block(start: int, values: Floats) -> RoundColumn:
+    def open_block(start: int, values: Floats) -> RoundColumn[Floats]:
         packed.append(quantize(values, codes.type_name, importance[start : start + block]))
         levels = codes.levels(packed[-1], block)
 
@@ -46,5 +46,5 @@ def _round_rows(weight: Floats, codes: Codes, importance: Floats, factor: Floats
 
         return nearest
 
-    gptq(weight, factor, open_block, block)
+    gptq(np.array(weight, order="F"), factor, open_block, block)  # column by column
     return codes.write(np.concatenate(packed, axis=1), chosen)

@@ -6,53 +6,56 @@ Source: Frantar et al. 2023, "GPTQ: Accurate Post-Training Quantization for Gene
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import StageError
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["OpenBlock", "RoundColumn", "gptq", "inverse_factor"]
 
-Floats = NDArray[np.float32]
-RoundColumn = Callable[[int, Floats], Floats]  # column of the block, values (out,) -> what is stored for them (out,)
-OpenBlock = Callable[[int, Floats], RoundColumn]  # first column, values (out, block) -> rounding with scales that fit
+Array = TypeVar("Array", NDArray[np.float32], "torch.Tensor")
+RoundColumn = Callable[[int, Array], Array]  # column of the block, values (out,) -> what is stored for them (out,)
+OpenBlock = Callable[[int, Array], RoundColumn[Array]]  # first column, values (out, block) -> rounding by scales found
 
 
-def inverse_factor(hessian: Floats, damp: float = 0.01) -> Floats:
+def inverse_factor(moments: torch.Tensor, damp: float = 0.01) -> torch.Tensor:
     """Upper Cholesky factor U (in, in) of the inverse: U^T U = (H + damp mean(diag H) I)^-1, in float64 inside.
 
-    Raises StageError where `hessian` (in, in) is not finite, or not positive after damping.
+    Raises StageError where `moments` H (in, in) are not finite, or not positive after damping.
     """
-    if not np.isfinite(hessian).all():
+    import torch
+
+    if not torch.isfinite(moments).all():
         raise StageError("what a matrix reads is NaN or infinite", hint="does the model work on these texts?")
-    damped = hessian.astype(np.float64)
-    damped[np.diag_indices_from(damped)] += damp * max(float(np.mean(np.diag(damped))), 1e-12)
-    try:
-        lower = np.linalg.cholesky(damped[::-1, ::-1])  # of the matrix read backwards
-    except np.linalg.LinAlgError:
-        raise StageError("the activations' second moments are no positive matrix", hint="raise the damping") from None
-    inverse = np.linalg.inv(lower)
-    return np.ascontiguousarray(inverse[::-1, ::-1], dtype=np.float32)
+    damped = moments.double().clone()
+    damped.diagonal().add_(damp * damped.diagonal().mean().clamp_min(1e-12))
+    lower, wrong = torch.linalg.cholesky_ex(damped.flip(0, 1))  # of the matrix read backwards
+    if wrong:
+        raise StageError("the activations' second moments are no positive matrix", hint="raise the damping")
+    ones = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
+    inverse: torch.Tensor = torch.linalg.solve_triangular(lower, ones, upper=False)
+    return inverse.flip(0, 1).float()
 
 
-def gptq(weight: Floats, factor: Floats, open_block: OpenBlock, block: int, lazy: int = 32) -> Floats:
-    """What is stored for `weight` (out, in), block by block of `block` columns.
+def gptq(left: Array, factor: Array, open_block: OpenBlock[Array], block: int, lazy: int = 32) -> None:
+    """Replace `left` (out, in) by what is stored for it, block by block of `block` columns; of numpy or torch.
 
     `factor`: of `inverse_factor`. `open_block` fixes the scales of a block for the weights as they stand by then.
     `lazy`: columns whose errors reach the rest of the matrix in one product. Rows do not depend on each other.
     """
-    left = np.array(weight, dtype=np.float32, order="F")
-    cols = left.shape[1]
-    stored = np.empty_like(left)
-    for start in range(0, cols, block):
-        round_column = open_block(start, np.ascontiguousarray(left[:, start : start + block]))
+    for start in range(0, left.shape[1], block):
+        round_column = open_block(start, left[:, start : start + block])
         for first in range(start, start + block, lazy):
             last = min(first + lazy, start + block)
-            errors = np.empty((len(left), last - first), dtype=np.float32, order="F")
+            errors = left[:, first:last] * 0  # of the same kind and layout
             for j in range(first, last):
-                stored[:, j] = round_column(j - start, left[:, j])
-                errors[:, j - first] = (left[:, j] - stored[:, j]) / factor[j, j]
-                left[:, j + 1 : last] -= np.outer(errors[:, j - first], factor[j, j + 1 : last])
+                stored = round_column(j - start, left[:, j])
+                errors[:, j - first] = (left[:, j] - stored) / factor[j, j]
+                left[:, j] = stored
+                left[:, j + 1 : last] -= errors[:, j - first, None] * factor[j, j + 1 : last]
             left[:, last:] -= errors @ factor[first:last, last:]
-    return stored

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "LmExport", "lm_export"]
 
-VERSION = 2
+VERSION = 3
 MODEL = "model.gguf"
 # KL divergence (nats a token) from torch in float32. llama.cpp computes GELU from a half-precision table, in f32 files
-# too; bfloat16 keeps 8 bits of a weight. Beyond 1 nat a quantized model says something else than the original.
-LIMITS = {"f32": 1e-5, "f16": 1e-4, "bf16": 1e-2}
+# too; bfloat16 keeps 8 bits of a weight; grids are exact, but what is multiplied with them is turned to 8 bits. Beyond
+# 1 nat a quantized model says something else than the original.
+LIMITS = {"f32": 1e-5, "f16": 1e-4, "bf16": 1e-2, "grids": 1e-2}  # types that leave nothing to choose
 QUANTIZED_LIMIT = 1.0
-AS_THEY_ARE = (*LIMITS, "grids")  # types that leave nothing to choose
 GENAI_LIMITS = {"fp32": 1e-5, "fp16": 1e-4, "int8": QUANTIZED_LIMIT, "int4": QUANTIZED_LIMIT}
 TEXTS = 256  # whose tokens are compared
 GgufType = Literal[
@@ -74,7 +74,7 @@ class LmExport(Config):
         default=0.0,
         ge=0,
         description="Largest mean KL divergence from torch, nats a token; 0 takes 1e-5 for f32, 1e-4 for f16, 1e-2 for "
-        "bf16, and 1 for quantized types.",
+        "bf16 and for integers that lm-quantize found, and 1 for other quantized types.",
     )
     token_parity: float = Field(
         default=0.99, ge=0, le=1, description="Least share of texts that llama.cpp cuts into the same tokens."
@@ -104,7 +104,12 @@ def lm_export(source: Artifact, config: LmExport, out: Path, context: Context) -
         summary=f"gguf {types or config.budget}, {written.bytes:,} bytes, KL divergence {difference.divergence:.2e} "
         f"nats a token from torch",
         touched=(MODEL,),
-        warnings=(*_idle_warnings(config), *written.notes, *_token_warnings(tokenized)),
+        warnings=(
+            *_idle_warnings(config),
+            *_twice_warnings(source.path, config),
+            *written.notes,
+            *_token_warnings(tokenized),
+        ),
         numbers={
             "bytes": written.bytes,
             "kl_divergence": difference.divergence,
@@ -139,7 +144,7 @@ def _genai(source: Artifact, task: Task, config: LmExport, out: Path, context: C
         venue = Venue(threads=context.threads)
         scores = score_windows(draft(out, "onnx-genai", task), windows, reference=reference, venue=venue)
     found = scores.metrics
-    limit = config.max_divergence or GENAI_LIMITS[config.precision]
+    limit = config.max_divergence or (LIMITS["grids"] if touched else GENAI_LIMITS[config.precision])
     _require(found["kld"], limit, found["agreement"], windows.scored)
     facts = Facts(
         summary=f"onnx-genai {config.precision}, KL divergence {found['kld']:.2e} nats a token from torch",
@@ -153,7 +158,7 @@ def _genai(source: Artifact, task: Task, config: LmExport, out: Path, context: C
 
 def _learns(config: LmExport) -> bool:
     """Whether the training texts have a say in how the weights are rounded."""
-    if config.format != "gguf" or (config.type in AS_THEY_ARE and not config.budget):
+    if config.format != "gguf" or (config.type in LIMITS and not config.budget):
         return False
     return config.importance or bool(config.budget) or config.rounding == "feedback"
 
@@ -167,11 +172,21 @@ def _idle_warnings(config: LmExport) -> tuple[str, ...]:
         what, idle = "a budget", {"precision", "type", "rounding"}
     else:
         what = f"GGUF type {config.type}"
-        idle |= {"rounding", "importance"} if config.type in AS_THEY_ARE else set()
+        idle |= {"rounding", "importance"} if config.type in LIMITS else set()
         idle |= set() if _learns(config) else {"samples"}
     usual = LmExport()
     given = [name for name in LmExport.model_fields if name in idle and getattr(config, name) != getattr(usual, name)]
     return (f"no effect with {what}: {', '.join(given)}",) if given else ()
+
+
+def _twice_warnings(folder: Path, config: LmExport) -> tuple[str, ...]:
+    """Says where weights that lie on lm-quantize's grids are rounded to other types."""
+    from edgekit.formats.grid_file import GridFile
+
+    if (config.type in LIMITS and not config.budget) or not GridFile(folder):
+        return ()
+    what = f"{config.budget or config.type} rounds what lm-quantize has rounded already"
+    return (f"{what}; type grids keeps its integers, and the model before it can be rounded once",)
 
 
 def _check_table(context: Context) -> Table:

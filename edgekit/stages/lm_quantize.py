@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "LmQuantize", "lm_quantize"]
 
-VERSION = 1
+VERSION = 2
 TableBits = Literal["keep", "int8", "int4"]
 SPLITS: tuple[SplitName, ...] = ("train", "unlabeled")
 

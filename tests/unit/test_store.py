@@ -111,11 +111,16 @@ def test_gc_removes_what_is_old_and_what_crashes_left(store: Store) -> None:
     left = store.root / "partial" / f"{'cc' * 32}-1"
     left.mkdir()
     past = time.time() - 40 * 86400
-    os.utime(old.path, (past, past))
-    os.utime(left, (past, past))
+    references = store.predictions / "references"
+    for name in ("dd", "ee"):
+        (references / (name * 32)).mkdir()
+        (references / (name * 32) / "logprobs.npy").write_bytes(b"0" * 100)
+    for unused in (old.path, left, references / ("dd" * 32)):
+        os.utime(unused, (past, past))
     removed, freed = store.gc(keep_days=30)
-    assert len(removed) == 2
-    assert freed > 0
+    assert len(removed) == 3
+    assert freed > 100
+    assert [folder.name for folder in references.iterdir()] == ["ee" * 32]
     assert [a.key for a in store.artifacts()] == ["bb" * 32]
 
 

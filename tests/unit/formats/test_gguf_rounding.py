@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 pytest.importorskip("llama_cpp")
@@ -26,7 +27,7 @@ def second() -> Floats:
 
 @pytest.fixture(scope="module")
 def factor(second: Floats) -> Floats:
-    return inverse_factor(second)
+    return np.asarray(inverse_factor(torch.from_numpy(second)).numpy())
 
 
 @pytest.mark.parametrize("name", CODED)

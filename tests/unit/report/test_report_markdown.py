@@ -129,6 +129,18 @@ def test_the_headline_is_the_fastest_within_the_limit() -> None:
     assert best() is None
 
 
+def test_a_file_beyond_any_limit_on_quality_is_no_headline() -> None:
+    report = report_sample.sample()
+    int8, onnx, _ = report.deployables
+    far = changed(int8, metrics={**int8.metrics, "kld": 0.2})
+    near = changed(onnx, metrics={**onnx.metrics, "kld": 0.01})
+    rule = RuleEntry(rule="kld <= 0.05 on onnx", value=0.01, limit=0.05, verdict="pass", passed=True)
+    gate = Gate(verdict="pass", rules=(rule,))
+    found = headline(changed(report, deployables=(far, near), gate=gate))
+    assert found is not None
+    assert found.id == near.id
+
+
 def test_a_failed_gate_names_what_failed() -> None:
     rule = judged("latency.p50 <= 1.02x baseline", 1.055, 1.02, "fail", relative=True)
     gate = Gate(verdict="fail", rules=(rule,), reasons=("the baseline is at chance level",))

@@ -245,6 +245,11 @@ def test_integers_that_were_found_already_are_carried_over(
         np.testing.assert_array_equal(found, values.astype(np.float16) if tensor.tensor_type == 1 else values)
 
 
+def test_rounding_what_lies_on_grids_again_is_told(on_grids: Callable[..., Artifact], out: Path) -> None:
+    outcome = lm_export(on_grids(), LmExport(type="q4_1"), out, CONTEXT)
+    assert any("q4_1 rounds what lm-quantize has rounded already" in text for text in outcome.facts.warnings)
+
+
 def test_integers_that_nobody_found_cannot_be_carried_over(source: Artifact, out: Path) -> None:
     with pytest.raises(StageError, match=r"has no grids\.safetensors"):
         lm_export(source, LmExport(type="grids"), out, CONTEXT)
