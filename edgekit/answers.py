@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,32 +14,36 @@ from numpy.typing import NDArray
 from edgekit.artifact import Artifact
 from edgekit.correctness import Correctness
 from edgekit.data.table import Table
-from edgekit.evaluate import correct, predict, predict_torch, score
+from edgekit.evaluate import judge, paired_drop, predict, predict_torch
 from edgekit.evaluate_lm import reference_of, score_windows
 from edgekit.interrogate import Venue
 from edgekit.progress import Progress
+from edgekit.resampling import Statistic, bootstrap_chance, bootstrap_drop
 from edgekit.runtimes.base import Workload, task_of
-from edgekit.statistics import Chance, chance_check
+from edgekit.statistics import Chance, Drop, chance_check
 from edgekit.targets import Target
+from edgekit.tasks.encoders import ENCODER_TASKS
 from edgekit.tasks.language_modeling import Windows, make_windows, targets_of
-from edgekit.tasks.text_classification import label_ids
 
-__all__ = ["Answers", "answers_of", "at_chance", "reference_metrics", "same_label", "windows_of"]
+__all__ = ["Answers", "answers_of", "at_chance", "drop_between", "reference_metrics", "same_label", "windows_of"]
 
 
 @dataclass(frozen=True)
 class Answers:
     """What a file predicts, and what is right (`truth`; None where the data have no labels), (n,) each: class numbers,
-    or of language models the token at each position that counts; and the task's metrics."""
+    or of language models the token at each position that counts; and the task's metrics. `evidence`, by row of the
+    data, and the `statistic` that it gives, where the main metric is no share of right answers (`tasks.base`)."""
 
     labels: NDArray[np.int64]
     truth: NDArray[np.int64] | None
     metrics: dict[str, float]
     packed: Correctness | None = None
+    evidence: NDArray[np.float64] | None = None
+    statistic: Statistic | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_] | None:
-        return None if self.truth is None else self.labels == self.truth
+        return None if self.truth is None or self.statistic is not None else self.labels == self.truth
 
 
 def answers_of(
@@ -72,7 +76,7 @@ def windows_of(artifact: Artifact, table: Table, workload: Workload) -> Windows 
     Raises DataError where they do not fill one.
     """
     task = task_of(artifact)
-    if task.kind == "text-classification":
+    if task.kind in ENCODER_TASKS:
         return None
     return make_windows(artifact.path, table, task, most=workload.windows)
 
@@ -88,34 +92,50 @@ def reference_metrics(
         return {"accuracy": float(np.mean(scores.top1.ravel() == targets_of(windows))), **scores.metrics}
     if not task.labels:
         return {}
-    return score(predict_torch(artifact, table, threads=threads, device=device, cache=cache), table, task)
+    found = predict_torch(artifact, table, threads=threads, device=device, cache=cache)
+    return judge(artifact, found, table).metrics
 
 
 def same_label(first: Answers, second: Answers) -> float:
-    """Share of examples on which both predict the same, right or wrong. Raises ValueError for unlike counts."""
+    """Share of examples (of a tagger, of words) on which both predict the same, right or wrong.
+
+    Raises ValueError for unlike counts.
+    """
     if len(first.labels) != len(second.labels):
         raise ValueError(f"{len(first.labels)} and {len(second.labels)} rows cannot be paired")
     return float(np.mean(first.labels == second.labels))
 
 
 def at_chance(answers: Answers) -> Chance | None:
-    """Whether the answers are not significantly better than the commonest label (or token) always; None without labels.
+    """Whether the answers are not significantly better than the commonest label (or token) always, or where that finds
+    nothing, than 0; None without labels.
 
     Whoever compares with such a file compares with noise: a gate refuses it.
     """
+    if answers.statistic is not None and answers.evidence is not None:
+        return bootstrap_chance(answers.statistic, answers.evidence)
     return None if answers.correct is None or answers.truth is None else chance_check(answers.correct, answers.truth)
+
+
+def drop_between(parent: Answers, child: Answers) -> Drop | None:
+    """The main metric of `parent` minus that of `child`, paired by the rows of the data; None without labels."""
+    if parent.statistic is not None and parent.evidence is not None and child.evidence is not None:
+        return bootstrap_drop(parent.statistic, parent.evidence, child.evidence)
+    if parent.correct is None or child.correct is None:
+        return None
+    return paired_drop(parent.correct, child.correct)
 
 
 def _classified(artifact: Artifact, table: Table, workload: Workload, target: Target, cache: Path | None) -> Answers:
     found = predict(
         artifact, table, threads=workload.threads, transport=target.transport, runtimes=target.runtimes, cache=cache
     )
-    if table.labels is None:
-        return Answers(found.labels, None, {})
-    task = task_of(artifact)
-    right = correct(found, table, task)
-    packed = Correctness.pack(right.tolist(), table.digest)
-    return Answers(found.labels, label_ids(table, task), score(found, table, task), packed)
+    judged = judge(artifact, found, table)
+    statistic = ENCODER_TASKS[task_of(artifact).kind].statistic
+    answers = Answers(judged.answers, judged.truth, judged.metrics, None, judged.evidence, statistic)
+    if answers.correct is None:
+        return answers
+    return replace(answers, packed=Correctness.pack(answers.correct.tolist(), table.digest))
 
 
 @contextmanager

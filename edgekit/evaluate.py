@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.artifact import Artifact, Frozen, Task, library_versions
+from edgekit.artifact import Artifact, Frozen, library_versions
 from edgekit.data.table import Table
 from edgekit.digest import digest_json
 from edgekit.errors import DataError, DeviceError, StoreError
@@ -21,13 +21,13 @@ from edgekit.running import limit_for, read_samples, threads_for
 from edgekit.runtimes import RUNTIMES, Runtimes, runtime_of
 from edgekit.runtimes.base import inputs_of, task_of
 from edgekit.statistics import Drop, mcnemar, paired_difference
-from edgekit.tasks.text_classification import batches, encode, label_ids, metrics
+from edgekit.tasks.base import Judged
+from edgekit.tasks.encoders import examples_of
 from edgekit.transports import LOCAL, Transport
 
-__all__ = ["Predictions", "correct", "paired_drop", "predict", "predict_torch", "score"]
+__all__ = ["Predictions", "judge", "paired_drop", "predict", "predict_torch"]
 
 SECONDS_PER_ROW = 2.0  # of the time limit: generous for a small board, finite for a hung job
-TORCH_BATCH = 32
 
 
 class _Info(Frozen):
@@ -41,7 +41,8 @@ class _Info(Frozen):
 
 @dataclass(frozen=True)
 class Predictions:
-    """`logits` (rows, labels) float32 in the table's order, and what computed them. `cached`: read, not computed."""
+    """`logits` (places, width) float32 as `tasks.base.Examples` lays them out, in the table's order, and what computed
+    them. `cached`: read, not computed."""
 
     logits: NDArray[np.float32]
     runtime: str
@@ -49,11 +50,6 @@ class Predictions:
     providers: tuple[str, ...] = ()
     peak_rss_bytes: int = 0
     cached: bool = False
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """The predicted label numbers (rows,)."""
-        return np.asarray(np.argmax(self.logits, axis=1), dtype=np.int64)
 
 
 def predict(
@@ -66,7 +62,7 @@ def predict(
     runtimes: Runtimes = RUNTIMES,
     cache: Path | None = None,
 ) -> Predictions:
-    """Logits of every row, computed by the one of `runtimes` for the artifact's format in a fresh process.
+    """Logits of every place, computed by the one of `runtimes` for the artifact's format in a fresh process.
 
     Rows go one by one unless `batch` says otherwise: a dynamically quantized file scales its activations over the whole
     batch, so its answers depend on the neighbours. `cache`: a folder where logits are kept, keyed by the files, data,
@@ -88,16 +84,18 @@ def predict(
         }
     )
     file = cache / f"{key}.safetensors" if cache is not None else None
-    if file is not None and (found := _read(file)) is not None:
-        return found
+    if file is not None and (kept := _read(file)) is not None:
+        return kept
     timeout = limit_for(transport, 300.0 + SECONDS_PER_ROW * len(table))
     call = Call("predict", threads or threads_for(transport), batch=batch, timeout=timeout)
     completed = transport.run(runtime.job(artifact, inputs_of(artifact, table), call))
     samples = read_samples(runtime, completed.raw, transport)
-    if samples.logits is None or samples.logits.shape != (len(table), len(task.labels)):
-        shape = None if samples.logits is None else samples.logits.shape
-        raise DeviceError(f"{artifact.path}: logits {shape} instead of {(len(table), len(task.labels))}")
-    done = Predictions(samples.logits, samples.runtime, samples.version, samples.providers, samples.peak_rss_bytes)
+    places, width = examples_of(artifact.path, table, task).places, len(task.labels)
+    if samples.logits is None or samples.logits.size != places * width:
+        found = 0 if samples.logits is None else samples.logits.size
+        raise DeviceError(f"{artifact.path}: {found} numbers instead of logits ({places}, {width})")
+    logits = samples.logits.reshape(places, width)
+    done = Predictions(logits, samples.runtime, samples.version, samples.providers, samples.peak_rss_bytes)
     if file is not None:
         _write(file, done)
     return done
@@ -135,32 +133,24 @@ def predict_torch(
 def _run_torch(artifact: Artifact, table: Table, threads: int, device: str) -> Predictions:
     import torch
 
+    from edgekit.nn.evaluate import logits_of
     from edgekit.nn.load import load_classifier
 
     task = task_of(artifact)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or default_threads())
     try:
-        model = load_classifier(artifact.path, device=device)
-        encoded = encode(artifact.path, table, task)
-        logits = np.zeros((len(table), len(task.labels)), dtype=np.float32)
-        with torch.inference_mode():
-            for rows in batches(encoded, TORCH_BATCH):
-                inputs = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
-                logits[rows] = model(**inputs).logits.float().cpu().numpy()
+        model = load_classifier(artifact.path, kind=task.kind, device=device)
+        logits = logits_of(model, examples_of(artifact.path, table, task).encoded, device=device)
     finally:
         torch.set_num_threads(before)
     return Predictions(logits, "torch", torch.__version__, (device,))
 
 
-def score(predictions: Predictions, table: Table, task: Task) -> dict[str, float]:
-    """The task's metrics (fractions). Raises DataError for missing or unknown labels."""
-    return metrics(predictions.logits, label_ids(table, task))
-
-
-def correct(predictions: Predictions, table: Table, task: Task) -> NDArray[np.bool_]:
-    """Which rows are predicted right, (rows,). Raises DataError as `score` does."""
-    return np.asarray(predictions.labels == label_ids(table, task))
+def judge(artifact: Artifact, predictions: Predictions, table: Table) -> Judged:
+    """What its predictions say, and are worth. Raises DataError for labels that the task does not know."""
+    examples = examples_of(artifact.path, table, task_of(artifact))
+    return examples.judge(examples.read(predictions.logits))
 
 
 def paired_drop(parent: NDArray[np.bool_], child: NDArray[np.bool_]) -> Drop:

@@ -6,7 +6,7 @@ answers in RESULT.json and its stdout is never parsed. The formats:
     JOB.json    {"model": path, "tokenizer": path|null, "inputs": path, "threads": int, "provider": str,
                  "mode": "predict"|"latency"|"count"|"serve", "batch": int, "warmup": int, "seconds": float|null,
                  "iterations": int|null, "items": [row]|null, "phase": "prefill"|"decode"|null}
-    inputs      {"texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int,
+    inputs      {"kind": task, "texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int,
                  "rows": [[[id], [type]]], only where they were tokenized before}
     RESULT.json {"schema": 1, "runtime": {"name", "version", "providers"}, "threads", "load_ms", "first_ms", "warmup",
                  "logits": [[...]], "samples_ms": [...], "cpu_ms": [...], "peak_rss_bytes",
@@ -28,7 +28,7 @@ from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact
+from edgekit.artifact import Artifact, TaskKind
 
 __all__ = [
     "WORKERS",
@@ -87,11 +87,13 @@ class Inputs:
     segments: bool = False
     pad_id: int = 0
     rows: TokenIds | None = None
+    kind: TaskKind = "text-classification"
 
     def wire(self) -> dict[str, JsonValue]:
         """The inputs file's content."""
         tokens: JsonValue = [[list(ids), list(types)] for ids, types in self.rows or ()]
         return {
+            "kind": self.kind,
             "texts": list(self.texts),
             "pairs": list(self.pairs) if self.pairs is not None else None,
             "max_length": self.max_length,

@@ -11,13 +11,12 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from edgekit.answers import Answers, answers_of, at_chance, same_label, windows_of
+from edgekit.answers import Answers, answers_of, at_chance, drop_between, same_label, windows_of
 from edgekit.artifact import Artifact
 from edgekit.bench import Bench, Decided, Measurement, measure
 from edgekit.bench_lm import measure_lm
 from edgekit.data.table import Table
 from edgekit.errors import UsageError
-from edgekit.evaluate import paired_drop
 from edgekit.gate import judge, settled
 from edgekit.progress import Progress
 from edgekit.report.html import render_html
@@ -177,7 +176,7 @@ def _deployable(
     subject: Subject, measured: Measurement, mine: Answers, base: Answers, speed: Speed | None
 ) -> Deployable:
     common = _common(subject, measured, mine, speed)
-    drop = paired_drop(base.correct, mine.correct) if base.correct is not None and mine.correct is not None else None
+    drop = drop_between(base, mine)
     extra = {
         "metrics": {**mine.metrics, "agreement": same_label(base, mine)},
         "accuracy_drop": drop.model_dump() if drop else None,

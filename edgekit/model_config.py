@@ -1,4 +1,4 @@
-"""Reading a model folder's config.json: the one place that does."""
+"""Reading what a model folder says of itself, in config.json or a deployable's labels.json: the one place that does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from edgekit.errors import ModelError
 
-__all__ = ["ModelConfig", "label_names", "number", "pad_id", "positions", "read_config"]
+__all__ = ["ModelConfig", "label_names", "number", "pad_id", "padding_of", "positions", "read_config"]
 
 FILE = "config.json"
 POSITIONS = ("max_position_embeddings", "n_positions")  # GPT-2 has the second
@@ -49,6 +49,14 @@ def positions(config: ModelConfig) -> int | None:
 def pad_id(config: ModelConfig) -> int:
     """The padding token's id; 0 where none is named (it is masked). Raises ModelError as `number` does."""
     return number(config, "pad_token_id") if config.get("pad_token_id") is not None else 0
+
+
+def padding_of(folder: Path) -> int:
+    """The padding id, as an `hf` folder's config.json or a deployable's labels.json has it; else 0 (it is masked)."""
+    if (folder / FILE).is_file():
+        return pad_id(read_config(folder))
+    labels = folder / "labels.json"
+    return int(json.loads(labels.read_text(encoding="utf-8")).get("pad_id") or 0) if labels.is_file() else 0
 
 
 def label_names(config: ModelConfig) -> tuple[str, ...]:

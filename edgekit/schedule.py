@@ -25,12 +25,13 @@ def choose_rows(table: Table, workload: Workload) -> tuple[int, ...]:
 
 
 def fixed_length(table: Table, length: int) -> Table:
-    """The table with every text repeated until it surely has `length` tokens: truncation then makes it exactly so."""
+    """The table, without labels, with every text repeated until it surely has `length` tokens: truncation then makes it
+    exactly so."""
 
     def stretch(texts: Sequence[str]) -> tuple[str, ...]:
         return tuple(" ".join([text or "a"] * -(-length // max(1, len(text.split())))) for text in texts)
 
-    return Table(stretch(table.texts), stretch(table.pairs) if table.pairs else None, table.labels, table.name)
+    return Table(stretch(table.texts), stretch(table.pairs) if table.pairs else None, name=table.name)
 
 
 def groups(ids: Sequence[str], baseline: str, at_once: int) -> list[tuple[str, ...]]:

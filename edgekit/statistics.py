@@ -1,4 +1,4 @@
-"""Intervals and tests for paired measurements. Each is closed-form or exact: no resampling, no seed, no surprise."""
+"""Intervals and tests for paired measurements, closed-form or exact; `resampling.py` has what cannot be so."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ class Interval(Frozen):
 
 
 class Drop(Interval):
-    """Baseline accuracy minus candidate accuracy (a fraction), and the exact McNemar p-value of "no difference"."""
+    """The task's main metric of the baseline minus that of the candidate (fractions), and the two-sided p-value of "no
+    difference": McNemar's, exact, or where the metric is no share of right answers a bootstrap's."""
 
     p_value: float | None = None
 
 
 class Chance(Frozen):
-    """Whether a classifier beats always answering the commonest label; `p_value` is one-sided and exact."""
+    """Whether a model beats always giving the commonest answer, by a one-sided test. `accuracy`: its score, by the main
+    metric of the task; `majority_share`: the score of that answer."""
 
     accuracy: float
     majority_share: float

@@ -28,4 +28,4 @@ def altered(table: Table, copies: int, seed: int) -> Table:
 
     texts = tuple(alter(text) for _ in range(copies) for text in table.texts)
     pairs = tuple(alter(text) for _ in range(copies) for text in table.pairs) if table.pairs else None
-    return Table(texts, pairs, None, f"{table.name}, altered")
+    return Table(texts, pairs, None, f"{table.name}, altered", table.label_kind)

@@ -1,4 +1,4 @@
-"""Data sets from csv, tsv, jsonl, parquet, plain text, or the hub, into a `Table`.
+"""Data sets from csv, tsv, jsonl, parquet, CoNLL, plain text, or the hub, into a `Table`.
 
 Every problem names the file and the row.
 """
@@ -8,33 +8,42 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from edgekit.artifact import Frozen
-from edgekit.data.table import Table
+from edgekit.data.conll import read_conll
+from edgekit.data.table import LabelKind, Table
 from edgekit.errors import DataError, MissingExtraError, Problem
 
 __all__ = ["Columns", "load_table", "suggest_column"]
 
 FILES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet", ".txt": "txt"}
+FILES |= {".conll": "conll", ".iob2": "conll", ".bio": "conll"}
+SPACE = re.compile(r"[ \t\r\n]+")  # not all of Unicode's: some words are nothing else
 Row = Mapping[str, object]
 MAX_PROBLEMS = 10  # rows shown at once
 PIECE = 4000  # characters, about, of plain text that become one row
 
 
 class Columns(Frozen):
-    """Which columns hold the text, the second text of a pair, and the label."""
+    """Which columns hold the text, the second text of a pair, and the label; and what a label is.
+
+    For labels of words, the text and the label are lists, or texts with a space between words; a CoNLL file has them
+    as columns `tokens` and `labels`.
+    """
 
     text: str = "text"
     pair: str = ""
     label: str = ""  # empty: unlabeled
+    label_kind: LabelKind = "class"
 
 
 def load_table(source: str, columns: Columns, *, split: str = "train", rows: int = 0) -> Table:
-    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet, .txt), shipped data (`package:FILE`), or the hub
-    (`hub:OWNER/NAME[:CONFIG]`).
+    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet, .conll, .txt), shipped data (`package:FILE`), or the
+    hub (`hub:OWNER/NAME[:CONFIG]`). Labels of words come from a file of any other ending as CoNLL.
 
     Plain text becomes rows of about 4,000 characters that end with a line, unchanged, in no column. `split` picks the
     hub data set's split; `rows` > 0 keeps the first so many. Raises DataError for a missing file or column, wrong
@@ -47,7 +56,7 @@ def load_table(source: str, columns: Columns, *, split: str = "train", rows: int
         if path.suffix.lower() == ".txt" and path.is_file():
             texts = _pieces(path)
             return Table(texts[:rows] if rows else texts, name=source)
-        header, records = _read_file(path)
+        header, records = _read_file(path, "conll" if columns.label_kind == "words" else "")
     _check_columns(source, header, columns)
     table = _to_table(source, records, columns)
     return table.head(rows) if rows else table
@@ -70,17 +79,19 @@ def _shipped(source: str) -> Path:
     return path
 
 
-def _read_file(path: Path) -> tuple[list[str], list[Row]]:
+def _read_file(path: Path, default: str) -> tuple[list[str], list[Row]]:
     if not path.is_file():
         raise DataError(f"no such file: {path}")
-    kind = FILES.get(path.suffix.lower())
-    if kind is None:
+    kind = FILES.get(path.suffix.lower(), default)
+    if not kind:
         raise DataError(f"{path}: unknown kind of file {path.suffix!r}", hint=f"use one of {', '.join(FILES)}")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty")
     if kind == "parquet":
         return _read_parquet(path)
     text = _decode(path)
+    if kind == "conll":
+        return read_conll(path, text)
     header, records = _read_jsonl(path, text) if kind == "jsonl" else _read_csv(path, text, kind == "tsv")
     if not records:
         raise DataError(f"{path} has a header but no rows" if header else f"{path} is empty")
@@ -197,13 +208,30 @@ def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
         for name, into in ((columns.text, texts), (columns.pair, pairs), (columns.label, labels)):
             if not name:
                 continue
-            value = _cell(record.get(name))
+            value = _words(record.get(name)) if columns.label_kind == "words" else _cell(record.get(name))
             if value is None:
                 broken.append(Problem(f"row {number}", f"column {name!r} is empty or not a text"))
             else:
                 into.append(value)
     _raise_broken(source, broken)
-    return Table(tuple(texts), tuple(pairs) if columns.pair else None, tuple(labels) if columns.label else None, source)
+    return Table(
+        tuple(texts),
+        tuple(pairs) if columns.pair else None,
+        tuple(labels) if columns.label else None,
+        source,
+        columns.label_kind,
+    )
+
+
+def _words(value: object) -> str | None:
+    """Words with one space between: of a list of texts (a space inside of one becomes a no-break space) or numbers, or
+    of a text. None for others, also for an empty word."""
+    if isinstance(value, str):
+        return SPACE.sub(" ", value).strip() or None
+    if not isinstance(value, list) or not value or not all(isinstance(word, str | int) for word in value):
+        return None
+    words = [SPACE.sub("\u00a0", str(word)) for word in value]
+    return " ".join(words) if all(words) else None
 
 
 def _cell(value: object) -> str | None:

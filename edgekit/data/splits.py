@@ -26,7 +26,7 @@ class Splits:
 
 
 def load_splits(sources: Mapping[SplitName, str], columns: Columns) -> Splits:
-    """Load every split that is given. A missing validation set is held out of the training rows, label by label; a
+    """Load every split that is given. A missing validation set is held out of the training rows, class by class; a
     missing test set is the validation set, and a note says so.
 
     Raises DataError for what cannot be read, and for a validation or test label that the training data do not have.
@@ -36,9 +36,8 @@ def load_splits(sources: Mapping[SplitName, str], columns: Columns) -> Splits:
     if "train" in tables and "validation" not in tables:
         tables["train"], tables["validation"] = _hold_out(tables["train"])
         count = len(tables["validation"])
-        notes.append(
-            f"no validation data given: {count} rows ({HELD_OUT:.0%} of each label) are held out of the training data"
-        )
+        each = " of each label" if columns.label_kind == "class" else ""
+        notes.append(f"no validation data given: {count} rows ({HELD_OUT:.0%}{each}) are held out of the training data")
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables["validation"]
         notes.append("no test data given: the figures are of the validation data, which also chose the weights")
@@ -59,7 +58,7 @@ def _load(name: SplitName, source: str, columns: Columns) -> Table:
 def _hold_out(train: Table) -> tuple[Table, Table]:
     groups: dict[str, list[int]] = defaultdict(list)
     for row, label in enumerate(train.labels or [""] * len(train)):
-        groups[label].append(row)
+        groups[label if train.label_kind == "class" else ""].append(row)
     generator = random.Random(SEED)
     held: set[int] = set()
     for rows in groups.values():
@@ -71,14 +70,14 @@ def _hold_out(train: Table) -> tuple[Table, Table]:
 
 
 def _check_labels(tables: Mapping[SplitName, Table]) -> None:
-    known = set(tables["train"].labels or ())
+    known = tables["train"].classes
     names: tuple[SplitName, ...] = ("validation", "test")
     for name in names:
         table = tables.get(name)
-        unknown = sorted(set(table.labels or ()) - known) if table else []
+        unknown = sorted(table.classes - known) if table else []
         if table and unknown:
             shown = ", ".join(repr(label) for label in unknown[:5])
-            rows = sum(label in set(unknown) for label in table.labels or ())
+            rows = sum(bool(table.take([row]).classes & set(unknown)) for row in range(len(table)))
             raise DataError(
                 f"{table.name} ({name}): {len(unknown)} label(s) that the training data do not have: {shown} "
                 f"({rows} rows)",

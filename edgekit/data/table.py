@@ -1,4 +1,4 @@
-"""A data set in memory: texts (or pairs of texts) and, where there are any, label names."""
+"""A data set in memory: texts (or pairs of texts) and, where there are any, labels."""
 
 from __future__ import annotations
 
@@ -9,22 +9,36 @@ from typing import Literal
 
 from edgekit.digest import digest_json
 
-__all__ = ["SplitName", "Table"]
+__all__ = ["LabelKind", "SplitName", "Table"]
 
 SplitName = Literal["train", "validation", "test", "unlabeled"]
+LabelKind = Literal["class", "words"]  # what a label is: a name, or the names of a text's words with a space between
 
 
 @dataclass(frozen=True)
 class Table:
-    """`texts[i]`, `pairs[i]` (second text; None for single texts), `labels[i]` (label name; None if unlabeled)."""
+    """`texts[i]`, `pairs[i]` (second text; None for single texts), `labels[i]` ("" for a row without; None: all are).
+
+    Where labels are of words, a text is its words with one space between.
+    """
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
     name: str = "data"
+    label_kind: LabelKind = "class"
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @cached_property
+    def classes(self) -> frozenset[str]:
+        """The label names that occur; of words with B- of a type also its I-, and the other way round."""
+        labels = [label for label in self.labels or () if label]
+        if self.label_kind == "class":
+            return frozenset(labels)
+        names = {name for label in labels for name in label.split(" ")}
+        return frozenset(names | {f"{tag}-{name[2:]}" for tag in "BI" for name in names if name[1:2] == "-"})
 
     @cached_property
     def digest(self) -> str:
@@ -45,6 +59,7 @@ class Table:
             tuple(self.pairs[r] for r in chosen) if self.pairs else None,
             tuple(self.labels[r] for r in chosen) if self.labels else None,
             self.name,
+            self.label_kind,
         )
 
     def head(self, count: int) -> Table:

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.nn.capture import held
 from edgekit.progress import Progress, Silent
-from edgekit.tasks.text_classification import Encoded, batches, encode, label_ids
+from edgekit.tasks.base import Encoded, Examples
+from edgekit.tasks.encoders import examples_of
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Calibration", "Moments", "calibrate", "groups", "input_moments", "run", "taps"]
+__all__ = ["Calibration", "Loss", "Moments", "calibrate", "groups", "input_moments", "run", "taps"]
+
+
+Loss = Callable[["torch.Tensor"], "torch.Tensor"]  # of what a model puts out
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Encoded examples; `labels` (n,) are class numbers of the model, or None: then its own predictions stand in."""
+    """Examples; `labelled`: whether their labels are the model's, else its own predictions stand in."""
 
-    encoded: Encoded
-    labels: NDArray[np.int64] | None
+    examples: Examples
+    labelled: bool
     batch_size: int
 
-    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor | None]]:
-        """Batches of model inputs (batch, length) and labels (batch,), similar lengths together."""
-        import torch
-
-        for rows in batches(self.encoded, self.batch_size):
-            labels = None if self.labels is None else torch.from_numpy(self.labels[rows])
-            yield self.encoded.batch(rows), labels
+    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], Loss]]:
+        """Batches of model inputs (batch, length), similar lengths together, each with its loss summed over them."""
+        for units in self._batches():
+            yield self.encoded.batch(self.examples.fed(units)), self._loss(units)
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-len(self.encoded) // self.batch_size)
+        return len(self._batches())
+
+    @property
+    def encoded(self) -> Encoded:
+        return self.examples.encoded
+
+    def _batches(self) -> list[list[int]]:
+        lengths = self.examples.lengths
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        return [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+
+    def _loss(self, units: list[int]) -> Loss:
+        return lambda output: self.examples.loss(output, units, own=not self.labelled, summed=True)
 
 
 @dataclass
@@ -52,6 +64,15 @@ class Moments:
     mean: torch.Tensor
     second: torch.Tensor
     weight: float
+
+    def add(self, x: torch.Tensor, weight: torch.Tensor) -> None:
+        """Add tokens x (n, d) of `weight` (n, 1) to what are still sums."""
+        import torch
+
+        weighted = x * weight
+        self.mean += weighted.sum(0, dtype=torch.float64)
+        self.second += (x.T @ weighted).double()
+        self.weight += float(weight.sum(dtype=torch.float64))
 
     @property
     def covariance(self) -> torch.Tensor:
@@ -75,33 +96,32 @@ def calibrate(
     a model that was trained on other labels is asked for its own predictions instead.
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:count])
-    drawn = Table(
-        tuple(table.texts[r] for r in rows),
-        tuple(table.pairs[r] for r in rows) if table.pairs else None,
-        tuple(table.labels[r] for r in rows) if table.labels else None,
-        table.name,
-    )
-    labelled = tuple(task.labels) == tuple(model_labels) and set(drawn.labels or [None]) <= set(task.labels)
-    return Calibration(encode(folder, drawn, task), label_ids(drawn, task) if labelled else None, batch_size)
+    drawn = table.take(int(row) for row in rows)
+    same = drawn.labels is not None and tuple(task.labels) == tuple(model_labels)
+    return Calibration(examples_of(folder, drawn, task), same and drawn.classes <= set(task.labels), batch_size)
 
 
 @contextmanager
-def taps(model: PreTrainedModel, paths: Sequence[str]) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """First input and (first) output of the modules at `paths`, by path, refreshed by every forward pass."""
+def taps(model: PreTrainedModel, paths: Sequence[str]) -> Iterator[dict[str, list[tuple[torch.Tensor, torch.Tensor]]]]:
+    """First input and (first) output of the modules at `paths` in each of their calls, by path, refreshed by every
+    forward pass. Layers that share their weights are called several times."""
     from torch.utils.hooks import RemovableHandle
 
-    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
     def keep(path: str) -> RemovableHandle:
         def hook(
             _: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor | tuple[torch.Tensor]
         ) -> None:
-            seen[path] = (inputs[0], output[0] if isinstance(output, tuple) else output)
+            seen.setdefault(path, []).append((inputs[0], output[0] if isinstance(output, tuple) else output))
 
         module: torch.nn.Module = model.get_submodule(path)
         return module.register_forward_hook(hook)
 
-    with held([keep(path) for path in paths]):
+    def refresh(*_: object) -> None:
+        seen.clear()
+
+    with held([model.register_forward_pre_hook(refresh), *(keep(path) for path in paths)]):
         yield seen
 
 
@@ -150,17 +170,15 @@ def input_moments(
     with taps(model, [*paths, *norms.values()]) as seen:
         for mask in run(model, calibration, progress, "activations"):
             for path in paths:
-                x = seen[path][0][mask]
-                weight = torch.ones(len(x), 1, device=x.device)
-                if path in norms:
-                    weight = 1 / seen[norms[path]][0][mask].var(-1, keepdim=True).clamp_min(1e-12)
-                if path not in found:
-                    zero = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-                    found[path] = Moments(zero, torch.diag(zero), 0.0)
-                moments, weighted = found[path], x * weight
-                moments.mean += weighted.sum(0, dtype=torch.float64)
-                moments.second += (x.T @ weighted).double()
-                moments.weight += float(weight.sum(dtype=torch.float64))
+                for call, (inputs, _) in enumerate(seen[path]):
+                    x = inputs[mask]
+                    weight = torch.ones(len(x), 1, device=x.device)
+                    if path in norms:
+                        weight = 1 / seen[norms[path]][call][0][mask].var(-1, keepdim=True).clamp_min(1e-12)
+                    if path not in found:
+                        zero = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
+                        found[path] = Moments(zero, torch.diag(zero), 0.0)
+                    found[path].add(x, weight)
     for moments in found.values():
         moments.mean /= moments.weight
         moments.second /= moments.weight

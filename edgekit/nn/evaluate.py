@@ -1,4 +1,4 @@
-"""A classifier's logits over a data set, its validation figures, and what is worth a warning."""
+"""A model's answers over a data set, its validation figures, and what is worth a warning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgekit.artifact import Task
 from edgekit.data.table import Table
-from edgekit.tasks.text_classification import Encoded, batches, encode, metrics
+from edgekit.errors import DataError
+from edgekit.tasks.base import Encoded, Examples, batches, tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,32 +36,33 @@ IMBALANCE = 10  # most frequent label / rarest label
 def logits_of(
     model: PreTrainedModel, encoded: Encoded, *, device: str = "cpu", progress: Progress | None = None, label: str = ""
 ) -> NDArray[np.float32]:
-    """Logits (n, labels), rows in the data's order, computed in float32 and eval mode."""
+    """Logits (places, width) as `Examples` lays them out, rows in the data's order, in float32 and eval mode."""
     import torch
 
     model.eval()
-    result = np.zeros((len(encoded), model.config.num_labels), dtype=np.float32)
+    found: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(encoded)
     plan = list(batches(encoded, BATCH))
     with torch.inference_mode():
         for rows in progress.track(plan, label, total=len(plan)) if progress else plan:
             batch = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
-            result[rows] = model(**batch).logits.float().cpu().numpy()
-    return result
+            output = model(**batch).logits.float().cpu().numpy()
+            for row, answer in zip(rows, output, strict=True):
+                found[row] = answer[: len(encoded.ids[row])] if answer.ndim == 2 else answer[None]
+    return np.concatenate(found)
 
 
-def evaluator(
-    model: PreTrainedModel, encoded: Encoded, labels: NDArray[np.int64], device: str
-) -> Callable[[], dict[str, float]]:
-    """A function that measures the model as it is then: `validation_figures` on these rows."""
-    return lambda: validation_figures(logits_of(model, encoded, device=device), labels)
+def evaluator(model: PreTrainedModel, examples: Examples, device: str) -> Callable[[], dict[str, float]]:
+    """A function that measures the model as it is then: `validation_figures` on these examples."""
+    return lambda: validation_figures(logits_of(model, examples.encoded, device=device), examples)
 
 
-def validation_figures(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """accuracy, macro_f1, and loss (cross-entropy, nats; not finite where the logits are not)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1))
-    loss = float(np.mean(log_sum - shifted[np.arange(len(labels)), labels]))
-    return {**metrics(logits, labels), "loss": loss}
+def validation_figures(logits: NDArray[np.float32], examples: Examples) -> dict[str, float]:
+    """The task's metrics, and loss (not finite where the logits are not). Raises DataError without labels."""
+    answers = examples.read(logits)
+    figures = examples.judge(answers).metrics
+    if not figures:
+        raise DataError("the validation data have no labels", hint="name the label column")
+    return {**figures, "loss": examples.mean_loss(answers)}
 
 
 def truncated_rows(folder: Path, table: Table, task: Task, encoded: Encoded) -> int:
@@ -68,10 +70,8 @@ def truncated_rows(folder: Path, table: Table, task: Task, encoded: Encoded) -> 
     full = [row for row, ids in enumerate(encoded.ids) if len(ids) >= task.max_length]
     if not full:
         return 0
-    pairs = tuple(table.pairs[r] for r in full) if table.pairs else None
-    suspects = Table(tuple(table.texts[r] for r in full), pairs, name=table.name)
-    longer = encode(folder, suspects, task.model_copy(update={"max_length": task.max_length + 1}))
-    return sum(len(ids) > task.max_length for ids in longer.ids)
+    longer = tokenize(folder, table.take(full), task.model_copy(update={"max_length": task.max_length + 1}))
+    return sum(len(row.ids) > task.max_length for row in longer)
 
 
 def balanced_weights(labels: NDArray[np.int64], count: int) -> NDArray[np.float32]:
@@ -81,12 +81,22 @@ def balanced_weights(labels: NDArray[np.int64], count: int) -> NDArray[np.float3
 
 
 def data_warnings(
-    train: Table, validation: Table, *, accuracy: float, rows: int, truncated: int, max_length: int, weighted: bool
+    train: Table,
+    validation: Table,
+    *,
+    accuracy: float | None,
+    rows: int,
+    truncated: int,
+    max_length: int,
+    weighted: bool,
 ) -> list[str]:
-    """What is worth hearing: rows cut short, rare labels, a validation accuracy no better than guessing."""
+    """What is worth hearing: rows cut short; and where there is an accuracy, rare labels and one no better than
+    guessing."""
     found = []
     if truncated:
         found.append(f"{truncated} of {rows} rows ({truncated / rows:.1%}) were cut at {max_length} tokens")
+    if accuracy is None:
+        return found
     counts = Counter(train.labels or ()).most_common()
     if counts and not weighted and counts[0][1] > IMBALANCE * counts[-1][1]:
         (often, many), (rare, few) = counts[0], counts[-1]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from edgekit.nn.calibration import Calibration, run, taps
+from edgekit.nn.calibration import Calibration, Loss, run, taps
 from edgekit.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -72,12 +72,15 @@ def gradient_scores(
     groups = [head_count(model, i) for i in layers] + [0 for _ in layers]  # 0: each column is its own group
     totals: list[torch.Tensor | None] = [None] * len(sites)
     with torch.enable_grad(), taps(model, sites) as seen:
-        for inputs, labels in (progress or Silent()).track(calibration, "importance", len(calibration)):
-            loss = summed_loss(model, inputs, labels)
-            activations = [seen[path][0] for path in sites]
-            gradients = torch.autograd.grad(loss, activations)
-            for at, (a, g) in enumerate(zip(activations, gradients, strict=True)):
-                per_example = (a.detach().double() * g.double()).sum(1).cpu()  # (batch, columns)
+        for inputs, measure in (progress or Silent()).track(calibration, "importance", len(calibration)):
+            loss = summed_loss(model, inputs, measure)
+            activations = [(at, a) for at, path in enumerate(sites) for a, _ in seen[path]]
+            gradients = torch.autograd.grad(loss, [a for _, a in activations])
+            effects: dict[int, torch.Tensor] = {}  # site -> (batch, columns), over all its calls
+            for (at, a), g in zip(activations, gradients, strict=True):
+                effect = (a.detach().double() * g.double()).sum(1).cpu()
+                effects[at] = effects[at] + effect if at in effects else effect
+            for at, per_example in effects.items():
                 if groups[at]:
                     per_example = per_example.reshape(len(per_example), groups[at], -1).sum(2)
                 found = (per_example.abs() if kind == "taylor" else per_example.square()).sum(0)
@@ -87,28 +90,26 @@ def gradient_scores(
     return Scores(means[: len(layers)], means[len(layers) :])
 
 
-def summed_loss(model: PreTrainedModel, inputs: dict[str, torch.Tensor], labels: torch.Tensor | None) -> torch.Tensor:
-    """Cross-entropy summed over the batch: each example's gradient is its own. Predictions replace missing labels."""
-    import torch
-
-    logits = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits
-    wanted = logits.argmax(-1) if labels is None else labels.to(logits.device)
-    return torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+def summed_loss(model: PreTrainedModel, inputs: dict[str, torch.Tensor], measure: Loss) -> torch.Tensor:
+    """The loss summed over a batch of a `Calibration`: each example's gradient is its own."""
+    return measure(model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits)
 
 
 def layer_influence(model: PreTrainedModel, calibration: Calibration, progress: Progress | None = None) -> list[float]:
-    """1 - mean cosine of each layer's input and output: "block influence" (Men et al. 2024, ShortGPT). No labels."""
+    """1 - mean cosine of each layer's input and output: "block influence" (Men et al. 2024, ShortGPT). No labels.
+
+    Of layers that share their weights, each counts as it is the first time.
+    """
     import torch
 
-    from edgekit.nn.load import backbone, encoder_layers
+    from edgekit.nn.layers import layer_paths
 
-    _, family = backbone(model)
-    paths = [f"{family.backbone}.{family.layers}.{i}" for i in range(len(encoder_layers(model)))]
+    paths = layer_paths(model)
     totals, tokens = [0.0] * len(paths), 0
     with taps(model, paths) as seen:
         for mask in run(model, calibration, progress, "layer importance"):
             for i, path in enumerate(paths):
-                before, after = (state[mask] for state in seen[path])
+                before, after = (state[mask] for state in seen[path][0])
                 totals[i] += float((1 - torch.nn.functional.cosine_similarity(before, after, dim=-1)).sum())
             tokens += int(mask.sum())
     return [total / tokens for total in totals]

@@ -1,4 +1,4 @@
-"""Loading and saving a classifier as a plain Transformers folder; `edits.json` says what `config.json` cannot."""
+"""Loading and saving an encoder with its head as a Transformers folder; `edits.json` says what `config.json` cannot."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field, ValidationError
 
-from edgekit.artifact import Frozen
+from edgekit.artifact import Frozen, TaskKind
 from edgekit.errors import ModelError
 from edgekit.nn.families import Family, family_of
+from edgekit.nn.layers import backbone, encoder_layers
 
 if TYPE_CHECKING:
     import torch
@@ -70,20 +71,14 @@ def submodule(root: torch.nn.Module, path: str) -> torch.nn.Module:
     return root.get_submodule(path)
 
 
-def backbone(model: PreTrainedModel) -> tuple[torch.nn.Module, Family]:
-    """The encoder inside a classifier, and its family."""
-    family = family_of(model.config.model_type)
-    return model.get_submodule(family.backbone), family
-
-
-def encoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
-    """The list of Transformer layers."""
-    root, family = backbone(model)
-    return cast("torch.nn.ModuleList", root.get_submodule(family.layers))
-
-
-def load_classifier(folder: Path, labels: tuple[str, ...] | None = None, *, device: str = "cpu") -> PreTrainedModel:
-    """A sequence classifier in float32, eval mode, from a folder of config.json + safetensors (+ edits.json).
+def load_classifier(
+    folder: Path,
+    labels: tuple[str, ...] | None = None,
+    *,
+    kind: TaskKind = "text-classification",
+    device: str = "cpu",
+) -> PreTrainedModel:
+    """A model for an encoder's task in float32, eval mode, from a folder of config.json + safetensors (+ edits.json).
 
     `labels`: give it a new head for these label names where the folder's own labels are others (fine-tuning starts so).
     Raises ModelError for a pickle, missing weights, or an unsupported architecture. No code of the folder is run.
@@ -99,13 +94,13 @@ def load_classifier(folder: Path, labels: tuple[str, ...] | None = None, *, devi
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    family_of(config.model_type)
+    family = family_of(config.model_type)
     if labels is not None and list(config.id2label.values()) != list(labels):
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: index for index, name in enumerate(labels)}
     edits = read_edits(folder)
     if edits.empty:
-        model, info = model_class().from_pretrained(
+        model, info = model_class(kind).from_pretrained(
             folder,
             config=config,
             local_files_only=True,
@@ -117,10 +112,10 @@ def load_classifier(folder: Path, labels: tuple[str, ...] | None = None, *, devi
         )
         missing = set(info["missing_keys"])
     else:
-        model = model_class().from_config(config, dtype=torch.float32)
+        model = model_class(kind).from_config(config, dtype=torch.float32)
         rebuild(model, edits)
         missing = _load_weights(model, load_file(folder / "model.safetensors"), new_head=labels is not None)
-    lost = sorted(name for name in missing if not _may_be_new(name))
+    lost = sorted(name for name in missing if not _may_be_new(name, family))
     if lost:
         raise ModelError(f"{folder}: {len(lost)} weight(s) missing from model.safetensors, the first is {lost[0]}")
     return cast("PreTrainedModel", model.to(device).eval())
@@ -133,17 +128,17 @@ def model_class(task: str = "text-classification") -> type[Any]:
     return cast("type[Any]", TasksManager.get_model_class_for_task(task))
 
 
-def _may_be_new(name: str) -> bool:
+def _may_be_new(name: str, family: Family) -> bool:
     """A head (and the pooler it may stand on) is what a pretrained encoder does not have yet."""
-    return "classifier" in name or ".pooler." in name
+    return not name.startswith(f"{family.backbone}.") or ".pooler." in name
 
 
 def _load_weights(model: PreTrainedModel, weights: dict[str, torch.Tensor], *, new_head: bool) -> set[str]:
     """Load what fits; returns the names that got none. Raises ModelError for a shape that does not fit the edits."""
-    own = model.state_dict()
+    own, family = model.state_dict(), family_of(model.config.model_type)
     for name in own.keys() & weights.keys():
         if own[name].shape != weights[name].shape:
-            if not (new_head and _may_be_new(name)):
+            if not (new_head and _may_be_new(name, family)):
                 raise ModelError(f"{name} is {tuple(weights[name].shape)}, {EDITS} says {tuple(own[name].shape)}")
             del weights[name]
     return set(model.load_state_dict(weights, strict=False).missing_keys)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from edgekit.errors import StageError
+from edgekit.tasks.losses import UNLABELED, hard_loss, soft_loss
 
 if TYPE_CHECKING:
     import torch
@@ -21,28 +22,7 @@ __all__ = [
     "soft_loss",
 ]
 
-UNLABELED = -100  # torch's own ignore_index
 LayerMap = Literal["uniform", "last"]
-
-
-def hard_loss(
-    logits: torch.Tensor, labels: torch.Tensor, *, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> torch.Tensor:
-    """Cross-entropy with label numbers (batch,); rows labelled UNLABELED do not count, and a batch of them is 0."""
-    from torch.nn import functional as F
-
-    if not bool((labels != UNLABELED).any()):
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits.float(), labels, weight=weights, ignore_index=UNLABELED, label_smoothing=smoothing)
-
-
-def soft_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 KL(teacher || student) of logits softened by T (Hinton et al., arXiv 1503.02531), mean over the batch."""
-    from torch.nn import functional as F
-
-    log_student = F.log_softmax(student.float() / temperature, dim=-1)
-    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
 def hidden_loss(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,9 @@ from typing import Literal, Self
 from pydantic import Field
 
 from edgekit.artifact import Frozen
+from edgekit.errors import StageError
 from edgekit.nn.optimizer import Schedule
+from edgekit.tasks.base import EncoderTask
 
 __all__ = ["ClassifierTraining", "Training"]
 
@@ -44,6 +46,17 @@ class ClassifierTraining(Training):
     """The settings that the training of a classifier has besides."""
 
     head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
-    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="validation metric that picks the epoch")
+    metric: str = Field(
+        "main", description="validation metric that picks the epoch; main: accuracy, or of a tagger of words entity_f1"
+    )
     class_weights: bool = Field(False, description="weigh labels by how rare they are")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label's weight spread over all labels")
+
+    def metric_of(self, task: EncoderTask) -> str:
+        """The figure's name. Raises StageError for one that the task has not."""
+        name = task.main if self.metric == "main" else self.metric
+        if name not in (*task.metrics, "loss"):
+            raise StageError(
+                f"no metric {self.metric!r} in {task.kind}", hint=f"use one of main, {', '.join(task.metrics)}, loss"
+            )
+        return name

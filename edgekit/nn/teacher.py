@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from edgekit.artifact import Artifact, Frozen, Task
 from edgekit.data.table import Table
 from edgekit.digest import SHORT, digest_json
-from edgekit.nn.capture import capture
+from edgekit.nn.capture import Site, capture
 from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
 from edgekit.nn.evaluate import logits_of
-from edgekit.nn.load import backbone, encoder_layers
+from edgekit.nn.layers import Call, backbone, layer_calls
 from edgekit.nn.losses import hidden_loss, relation_head_count, relation_loss
 from edgekit.progress import Progress
-from edgekit.tasks.text_classification import Encoded, batches, encode
+from edgekit.tasks.base import Encoded, batches
+from edgekit.tasks.encoders import examples_of
 
 if TYPE_CHECKING:
     import torch
@@ -48,24 +49,26 @@ def teacher_logits(
     device: str,
     progress: Progress,
 ) -> NDArray[np.float32]:
-    """The teacher's logits (n, labels) for the table, from `cache` where an earlier run or student left them.
+    """The teacher's answers for the table, as `Examples.read` gives them, from `cache` where an earlier run or student
+    left them.
 
     They are kept in `cache / teacher-<digest>`: the digest is that of the teacher, the data, and how they are encoded.
     `load` is called only where they must be computed.
     """
     import torch
 
-    how = task.model_dump(mode="json", include={"max_length", "pair", "segments"})
+    how = task.model_dump(mode="json", include={"kind", "max_length", "pair", "segments"})
     digest = digest_json({"teacher": teacher.key, "data": table.digest, "encoding": how})
     path = cache / f"teacher-{digest[:SHORT]}" / FILE if cache else None
     found = read_checkpoint(path, Source) if path else None
     if found is not None and found[1].digest == digest:
-        return np.asarray(found[0]["logits"].numpy(), dtype=np.float32)
-    encoded = encode(teacher.path, table, task)
-    logits = logits_of(load(), encoded, device=device, progress=progress, label="the teacher's answers")
+        return np.asarray(found[0]["answers"].numpy(), dtype=np.float32)
+    examples = examples_of(teacher.path, table, task)
+    logits = logits_of(load(), examples.encoded, device=device, progress=progress, label="the teacher's answers")
+    answers = examples.read(logits)
     if path is not None:
-        write_checkpoint(path, {"logits": torch.from_numpy(logits)}, Source(digest=digest))
-    return logits
+        write_checkpoint(path, {"answers": torch.from_numpy(answers)}, Source(digest=digest))
+    return answers
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,12 @@ class Insides:
         same numbers."""
         import torch
 
-        modules = self._modules(self.teacher, 1)
+        sites = self._sites(self.teacher, 1)
         tokens = sum(len(ids) for ids in self.teacher_rows.ids)
-        if 2 * tokens * hidden_width(self.teacher) * len(modules) > REMEMBERED_BYTES:
+        if 2 * tokens * hidden_width(self.teacher) * len(sites) > REMEMBERED_BYTES:
             return self
         found: list[dict[str, torch.Tensor]] = [{} for _ in range(len(self.teacher_rows))]
-        with torch.no_grad(), capture(modules) as told:
+        with torch.no_grad(), capture(sites) as told:
             for rows in progress.track(list(batches(self.teacher_rows, BATCH)), "the teacher's insides"):
                 batch = self.teacher_rows.batch(rows)
                 self.teacher(**{name: tensor.to(self.teacher.device) for name, tensor in batch.items()})
@@ -107,9 +110,9 @@ class Insides:
                         found[row][name] = half[place, : len(self.teacher_rows.ids[row])].clone()
         return replace(self, remembered=tuple(found))
 
-    def watched(self) -> dict[str, torch.nn.Module]:
-        """The student's modules to capture in its forward pass."""
-        return self._modules(self.student, 0)
+    def watched(self) -> dict[str, Site]:
+        """What to capture in the student's forward pass."""
+        return self._sites(self.student, 0)
 
     def aligned(self, row: int) -> bool:
         return len(self.student_rows.ids[row]) == len(self.teacher_rows.ids[row])
@@ -139,7 +142,7 @@ class Insides:
             columns = {name: [self.remembered[row][name] for row in rows] for name in names}
             padded = {n: torch.nn.utils.rnn.pad_sequence(c, batch_first=True) for n, c in columns.items()}
             return {name: states.float().to(self.teacher.device) for name, states in padded.items()}
-        with torch.no_grad(), capture(self._modules(self.teacher, 1)) as told:
+        with torch.no_grad(), capture(self._sites(self.teacher, 1)) as told:
             self.teacher(**batch)
         return told
 
@@ -160,19 +163,31 @@ class Insides:
         if self.relation_layers is None:
             return nothing
         total = nothing
-        for kind in ("query", "key", "value"):
-            heads = relation_head_count(self.relation_heads, mine[kind].shape[-1], told[kind].shape[-1])
-            total = total + relation_loss(mine[kind], told[kind], mask, heads) / 3
+        for ours, theirs in zip(self._three(self.student, mine), self._three(self.teacher, told), strict=True):
+            heads = relation_head_count(self.relation_heads, ours.shape[-1], theirs.shape[-1])
+            total = total + relation_loss(ours, theirs, mask, heads) / 3
         return total
 
-    def _modules(self, model: PreTrainedModel, side: int) -> dict[str, torch.nn.Module]:
+    def _three(self, model: PreTrainedModel, states: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values, whether one matrix makes them or three do."""
+        family = backbone(model)[1]
+        if family.fused:
+            return states["query"].chunk(3, dim=-1)
+        return states["query"], states["key"], states["value"]
+
+    def _sites(self, model: PreTrainedModel, side: int) -> dict[str, Site]:
         """What to capture of the student (side 0) or the teacher (side 1), under the student's names."""
-        layers, (_, family) = encoder_layers(model), backbone(model)
-        found = {f"hidden{pair[0]}": layers[pair[side]] for pair in self.pairs}
+        calls, (_, family) = layer_calls(model), backbone(model)
+
+        def site(call: Call, inner: str = "") -> Site:
+            path = f"{call.path}.{inner}" if inner else call.path
+            return Site(model.get_submodule(path), call.turn, call.turns)
+
+        found = {f"hidden{pair[0]}": site(calls[pair[side]]) for pair in self.pairs}
         if self.relation_layers is not None:
-            layer = layers[self.relation_layers[side]]
+            call = calls[self.relation_layers[side]]
             paths = {"query": family.query, "key": family.key, "value": family.value}
-            found |= {kind: layer.get_submodule(path) for kind, path in paths.items()}
+            found |= {kind: site(call, path) for kind, path in paths.items()}
         return found
 
 

@@ -72,11 +72,12 @@ def fisher_weightings(
 
     totals: dict[str, torch.Tensor] = {}
     with torch.enable_grad(), taps(model, paths) as seen:
-        for inputs, labels in (progress or Silent()).track(calibration, "Fisher information", len(calibration)):
-            loss = summed_loss(model, inputs, labels)
-            gradients = torch.autograd.grad(loss, [seen[path][1] for path in paths])
-            for path, gradient in zip(paths, gradients, strict=True):
-                x, d = seen[path][0].detach(), gradient.double()
+        for inputs, measure in (progress or Silent()).track(calibration, "Fisher information", len(calibration)):
+            loss = summed_loss(model, inputs, measure)
+            calls = [(path, x, y) for path in paths for x, y in seen[path]]
+            gradients = torch.autograd.grad(loss, [y for _, _, y in calls])
+            for (path, read, _), gradient in zip(calls, gradients, strict=True):
+                x, d = read.detach(), gradient.double()
                 kernel = d @ d.transpose(1, 2)  # (batch, length, length)
                 if x.is_floating_point():
                     x = x.double()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
@@ -13,7 +12,7 @@ from edgekit.artifact import Artifact, Frozen, Task
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job
-from edgekit.model_config import pad_id, read_config
+from edgekit.model_config import padding_of
 
 __all__ = [
     "Cycle",
@@ -54,12 +53,17 @@ class Workload(Frozen):
     windows: int = Field(
         64, ge=1, le=100_000, description="windows of text that a language model is scored on, at most"
     )
+    pairs: str = Field(
+        "",
+        description="minimal pairs that a language model is scored on, at most 2,000: a file or folder of sentence_good "
+        "and sentence_bad (BLiMP)",
+    )
     seed: int = Field(0, ge=0, description="order of turns and items")
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A finished job: `logits` (rows, labels) float32 where it predicted, `wall_ms` and `cpu_ms` (inferences,) where it
+    """A finished job: `logits` float32 where it predicted, row after row; `wall_ms` and `cpu_ms` (inferences,) where it
     was timed (CPU time of the whole process, all threads; empty where there is no such clock). Times in milliseconds,
     memory in bytes (0: unknown)."""
 
@@ -169,7 +173,7 @@ class WorkerRuntime:
             raise kind(f"{self.name}: {result.error.message} ({result.error.kind})")
         if result.runtime is None:
             raise DeviceError(f"{self.name}: broken result (no runtime in it)")
-        logits = None if result.logits is None else np.asarray(result.logits, dtype=np.float32)
+        logits = None if result.logits is None else np.concatenate([np.asarray(r, np.float32) for r in result.logits])
         wall, cpu = (np.asarray(part or [], dtype=np.float64) for part in (result.samples_ms, result.cpu_ms))
         for what, numbers in (("logits", logits), ("times", wall)):
             if numbers is not None and not np.isfinite(numbers).all():
@@ -236,12 +240,11 @@ def task_of(artifact: Artifact) -> Task:
 def inputs_of(artifact: Artifact, table: Table, length: int | None = None) -> Inputs:
     """A table's rows as this artifact takes them, truncated at `length` tokens (without it, at the task's own)."""
     task = task_of(artifact)
-    return Inputs(table.texts, table.pairs, length or task.max_length, task.segments, _pad_id(artifact.path))
-
-
-def _pad_id(folder: Path) -> int:
-    """The padding id, as an `hf` folder's config.json or a deployable's labels.json has it; else 0 (it is masked)."""
-    if (folder / "config.json").is_file():
-        return pad_id(read_config(folder))
-    labels = folder / "labels.json"
-    return int(json.loads(labels.read_text(encoding="utf-8")).get("pad_id") or 0) if labels.is_file() else 0
+    return Inputs(
+        table.texts,
+        table.pairs,
+        length or task.max_length,
+        task.segments,
+        padding_of(artifact.path),
+        kind=task.kind,
+    )

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgekit.artifact import Artifact, Facts, Format, Frozen, Task
+from edgekit.artifact import Artifact, Facts, Format, Frozen, Task, TaskKind
 from edgekit.data.table import SplitName, Table
 from edgekit.errors import StageError
 from edgekit.progress import Progress, Silent
 
-__all__ = ["Config", "Context", "Outcome", "SplitName"]
+__all__ = ["Config", "Context", "Outcome", "SplitName", "kind_of"]
 
 
 class Config(Frozen):
@@ -48,6 +48,12 @@ class Context:
         Raises StageError where the step was given neither.
         """
         return self.split("unlabeled" if "train" not in self.data and "unlabeled" in self.data else "train")
+
+
+def kind_of(source: Artifact, context: Context) -> TaskKind:
+    """The kind of task that a model is for, or will be: its own, else the recipe's."""
+    task = source.task or context.task
+    return task.kind if task else "text-classification"
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ from edgekit.digest import digest_json
 from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
 from edgekit.nn.head import head_labels, prepare_head
-from edgekit.nn.losses import UNLABELED, LayerMap
+from edgekit.nn.losses import LayerMap
 from edgekit.nn.settings import ClassifierTraining
 from edgekit.stages.base import Config, Context, Outcome
-from edgekit.tasks.text_classification import Encoded, encode, label_ids, metrics
+from edgekit.tasks.base import Examples
+from edgekit.tasks.encoders import examples_of, task_kind
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Distill", "distill"]
 
-VERSION = 3
+VERSION = 4
 STUDENT_RATE = 4e-4  # at 384 wide; one that lost little learns better at 1e-4
 
 
@@ -70,13 +71,13 @@ class Distill(ClassifierTraining, Config):
 
 @dataclass(frozen=True)
 class Lesson:
-    """The rows to learn from: training rows, then unlabeled ones. Arrays are (n, ...)."""
+    """What to learn from: training rows, then unlabeled ones."""
 
     table: Table
-    encoded: Encoded
-    labels: NDArray[np.int64]  # UNLABELED where there is none
-    answers: NDArray[np.float32]  # the teacher's logits
-    teacher_accuracy: float  # on the validation data
+    examples: Examples
+    answers: NDArray[np.float32]  # the teacher's, as `Examples.read` gives them
+    metric: str
+    teacher_score: float  # on the validation data
 
 
 def distill(source: Artifact, config: Distill, out: Path, context: Context) -> Outcome:
@@ -92,22 +93,22 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
 
     teacher = _teacher(context)
     task = _task(source, teacher, context)
-    load = cache(lambda: load_classifier(teacher.path, device=context.device))
+    load = cache(lambda: load_classifier(teacher.path, kind=task.kind, device=context.device))
     with threads(context.threads):
         lesson = _lesson(source, teacher, config, context, task, load)
         model = load() if config.looks_inside else None
     # Seeded only here: whether the answers were on disk already must not change what is drawn for the student.
     with threads(context.threads), seeded(config.seed, context.device):
-        student = load_classifier(source.path, task.labels, device=context.device)
+        student = load_classifier(source.path, task.labels, kind=task.kind, device=context.device)
         insides = _insides(config, context, student, model, lesson, teacher, task) if model is not None else None
         validation = context.split("validation")
         job = Job(
             student,
-            [len(ids) for ids in lesson.encoded.ids],
+            lesson.examples.lengths,
             _loss(config, context.device, student, lesson, insides),
-            evaluator(student, encode(source.path, validation, task), label_ids(validation, task), context.device),
+            evaluator(student, examples_of(source.path, validation, task), context.device),
             _identity(source, teacher, config, context, task),
-            metric=config.metric,
+            metric=lesson.metric,
             rates=dict.fromkeys(prepare_head(student, source.path, task.labels), config.head_learning_rate_factor),
             extra=insides.projections if insides else None,
             extra_rate=config.head_learning_rate_factor,
@@ -141,14 +142,11 @@ def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:
 def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Context, task: Task, load: Load) -> Lesson:
     from edgekit.nn.teacher import teacher_logits
 
-    train, validation = context.split("train"), context.split("validation")
+    train, validation, kind = context.split("train"), context.split("validation"), task_kind(task)
     parts = [train, context.data["unlabeled"]] if "unlabeled" in context.data else [train]
     parts += [altered(train, config.altered_copies, config.seed)] if config.altered_copies else []
     if config.alpha_hard and train.labels is None:
         raise DataError(f"{train.name} has no labels", hint="name the label column, or set alpha_hard to 0")
-    numbers = [
-        label_ids(part, task) if part is train and part.labels else np.full(len(part), UNLABELED) for part in parts
-    ]
     folder = context.scratch.parent if context.scratch else None
 
     def answers(table: Table) -> NDArray[np.float32]:
@@ -156,22 +154,26 @@ def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Conte
             teacher, load, table, task, cache=folder, device=context.device, progress=context.progress
         )
 
-    table = _joined(parts)
+    table, metric = _joined(parts), config.metric_of(kind)
+    exam = examples_of(source.path, validation, task)
     return Lesson(
         table,
-        encode(source.path, table, task),
-        np.concatenate(numbers),
+        examples_of(source.path, table, task),
         np.concatenate([answers(part) for part in parts]),
-        metrics(answers(validation), label_ids(validation, task))["accuracy"],
+        metric,
+        exam.judge(answers(validation)).metrics.get(metric, 0.0),
     )
 
 
 def _joined(parts: list[Table]) -> Table:
-    """One table of all rows, without labels. Raises DataError where some have pairs of texts and some have not."""
+    """One table of all rows; only those of the first part have labels, if any. Raises DataError where some parts have
+    pairs of texts and some have not."""
     if len({part.pairs is None for part in parts}) > 1:
         raise DataError("training and unlabeled data must both be single texts, or both be pairs")
     pairs = tuple(pair for part in parts for pair in part.pairs or ())
-    return Table(tuple(text for part in parts for text in part.texts), pairs or None, name=parts[0].name)
+    texts, first = tuple(text for part in parts for text in part.texts), parts[0]
+    labels = (*first.labels, *[""] * (len(texts) - len(first))) if first.labels else None
+    return Table(texts, pairs or None, labels, first.name, first.label_kind)
 
 
 def _insides(
@@ -193,8 +195,8 @@ def _insides(
     pairs = layer_pairs(ours, theirs, config.layer_map) if config.hidden else ()
     layers = (ours - 1, (config.relation_layer or theirs) - 1) if config.relations else None
     projections = make_projections(student, model, pairs)
-    rows = encode(teacher.path, lesson.table, task)
-    insides = Insides(student, model, lesson.encoded, rows, pairs, layers, config.relation_heads, projections)
+    rows = examples_of(teacher.path, lesson.table, task).encoded
+    insides = Insides(student, model, lesson.examples.encoded, rows, pairs, layers, config.relation_heads, projections)
     return insides.remember(context.progress)
 
 
@@ -206,24 +208,24 @@ def _loss(
 
     from edgekit.nn.capture import capture
     from edgekit.nn.device import autocast
-    from edgekit.nn.losses import hard_loss, soft_loss
 
-    labels = torch.from_numpy(lesson.labels).to(device)
-    answers = torch.from_numpy(lesson.answers).to(device)
-    balance = balanced_weights(lesson.labels, answers.shape[1]) if config.class_weights and config.alpha_hard else None
+    examples = lesson.examples
+    weighted = config.class_weights and config.alpha_hard
+    balance = balanced_weights(examples.classes, lesson.answers.shape[1]) if weighted else None
     weights = None if balance is None else torch.from_numpy(balance).to(device)
     watched = insides.watched() if insides else {}
 
-    def loss(rows: list[int]) -> torch.Tensor:
-        batch = {name: tensor.to(device) for name, tensor in lesson.encoded.batch(rows).items()}
+    def loss(units: list[int]) -> torch.Tensor:
+        rows = examples.fed(units)
+        batch = {name: tensor.to(device) for name, tensor in examples.encoded.batch(rows).items()}
         with capture(watched) as seen, autocast(config.precision, device):
-            logits = student(**batch).logits
+            output = student(**batch).logits
             hidden, relations = insides.losses(rows, seen) if insides else (0.0, 0.0)
-        total: torch.Tensor = config.hidden * hidden + config.relations * relations + logits.sum() * 0.0
+        total: torch.Tensor = config.hidden * hidden + config.relations * relations + output.sum() * 0.0
         if config.alpha_soft:
-            total = total + config.alpha_soft * soft_loss(logits, answers[rows], config.temperature)
+            total = total + config.alpha_soft * examples.follow(output, units, lesson.answers, config.temperature)
         if config.alpha_hard:
-            hard = hard_loss(logits, labels[rows], weights=weights, smoothing=config.label_smoothing)
+            hard = examples.loss(output, units, weights=weights, smoothing=config.label_smoothing)
             total = total + config.alpha_hard * hard
         return total
 
@@ -257,9 +259,9 @@ def _facts(
     warnings = data_warnings(
         train,
         context.split("validation"),
-        accuracy=trained.best.figures["accuracy"],
+        accuracy=trained.best.figures.get("accuracy"),
         rows=len(lesson.table),
-        truncated=truncated_rows(source.path, lesson.table, task, lesson.encoded),
+        truncated=truncated_rows(source.path, lesson.table, task, lesson.examples.encoded),
         max_length=task.max_length,
         weighted=config.class_weights or not config.alpha_hard,
     )
@@ -273,7 +275,7 @@ def _facts(
         "steps": trained.steps,
         "best_epoch": trained.best.epoch,
         "epochs": len(trained.history),
-        "teacher_accuracy": lesson.teacher_accuracy,
+        f"teacher_{lesson.metric}": lesson.teacher_score,
     }
     if insides:
         apart = sum(not insides.aligned(row) for row in range(len(lesson.table)))
@@ -282,7 +284,7 @@ def _facts(
             reason = "student and teacher cut them into different numbers of tokens: no hidden or relation loss there"
             skipped.append(Skipped(name=f"{apart} rows", reason=reason))
     return Facts(
-        summary=f"{trained.summary(config.metric)} (teacher {lesson.teacher_accuracy:.3f})",
+        summary=f"{trained.summary(lesson.metric)} (teacher {lesson.teacher_score:.3f})",
         touched=("all weights",),
         skipped=tuple(skipped),
         warnings=(*trained.warnings, *warnings),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgekit.artifact import Artifact, Facts, Skipped
 from edgekit.errors import StageError
-from edgekit.stages.base import Config, Context, Outcome
+from edgekit.stages.base import Config, Context, Outcome, kind_of
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def factorize(source: Artifact, config: Factorize, out: Path, context: Context) 
     from edgekit.nn.lowrank import ranks_by_budget, ranks_by_energy, spectrum
     from edgekit.nn.surgery import settle
 
-    model = load_classifier(source.path, device=context.device)
+    model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
     before = size_of(model)
     paths = chosen_modules(model, config.modules)
     spectra, means = [], {}

@@ -1,4 +1,4 @@
-"""Fine-tune an encoder on labelled texts."""
+"""Fine-tune an encoder and its head on labelled data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from edgekit.artifact import Artifact, Facts, Task
 from edgekit.data.table import Table
 from edgekit.digest import digest_json
-from edgekit.errors import StageError
+from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
 from edgekit.nn.head import head_labels, prepare_head
 from edgekit.nn.settings import ClassifierTraining
 from edgekit.stages.base import Config, Context, Outcome
-from edgekit.tasks.text_classification import Encoded, encode, label_ids, label_names
+from edgekit.tasks.base import Examples
+from edgekit.tasks.encoders import examples_of, task_kind
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Finetune", "finetune"]
 
-VERSION = 1
+VERSION = 2
 TEACHER_RATE = 2e-4  # at 384 wide
 
 
@@ -42,13 +43,14 @@ def finetune(source: Artifact, config: Finetune, out: Path, context: Context) ->
     from edgekit.nn.train import train
 
     task = _task(source, context)
-    encoded = encode(source.path, context.split("train"), task)
+    metric = config.metric_of(task_kind(task))
+    examples = examples_of(source.path, context.split("train"), task)
     with threads(context.threads), seeded(config.seed, context.device):
-        model = load_classifier(source.path, task.labels, device=context.device)
-        job = _job(source, config, context, task, model, encoded)
+        model = load_classifier(source.path, task.labels, kind=task.kind, device=context.device)
+        job = _job(source, config, context, task, model, examples, metric)
         settings = config.with_rate(model.config.hidden_size, of=TEACHER_RATE)
         trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
-    facts = _facts(source, config, context, task, encoded, job, trained)
+    facts = _facts(source, config, context, task, examples, job, trained)
     save_model(model, out, tokenizer_from=source.path, edits=read_edits(source.path))
     return Outcome("hf", facts, task, trained.metrics)
 
@@ -60,31 +62,37 @@ def _task(source: Artifact, context: Context) -> Task:
         raise StageError("this stage needs a task", hint="give a max_length, and the data's columns")
     if task.labels:
         return task
-    labels = label_names(context.split("train"))
+    labels = task_kind(task).labels(context.split("train"))
     own = head_labels(source.path)
     return task.model_copy(update={"labels": own if set(own) == set(labels) else labels})
 
 
 def _job(
-    source: Artifact, config: Finetune, context: Context, task: Task, model: PreTrainedModel, encoded: Encoded
+    source: Artifact,
+    config: Finetune,
+    context: Context,
+    task: Task,
+    model: PreTrainedModel,
+    examples: Examples,
+    metric: str,
 ) -> Job:
     import torch
 
     from edgekit.nn.device import autocast
-    from edgekit.nn.losses import hard_loss
     from edgekit.nn.train import Job
 
     data, validation, device = context.split("train"), context.split("validation"), context.device
-    numbers = label_ids(data, task)
-    labels = torch.from_numpy(numbers).to(device)
-    weights = torch.from_numpy(balanced_weights(numbers, len(task.labels))).to(device) if config.class_weights else None
-    evaluate = evaluator(model, encode(source.path, validation, task), label_ids(validation, task), device)
+    if data.labels is None:
+        raise DataError(f"{data.name} has no labels", hint="name the label column")
+    balance = balanced_weights(examples.classes, len(task.labels)) if config.class_weights else None
+    weights = None if balance is None else torch.from_numpy(balance).to(device)
+    evaluate = evaluator(model, examples_of(source.path, validation, task), device)
 
-    def loss(rows: list[int]) -> torch.Tensor:
-        batch = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
+    def loss(units: list[int]) -> torch.Tensor:
+        batch = {name: tensor.to(device) for name, tensor in examples.encoded.batch(examples.fed(units)).items()}
         with autocast(config.precision, device):
-            logits = model(**batch).logits
-        return hard_loss(logits, labels[rows], weights=weights, smoothing=config.label_smoothing)
+            output = model(**batch).logits
+        return examples.loss(output, units, weights=weights, smoothing=config.label_smoothing)
 
     identity = digest_json(
         {
@@ -95,26 +103,25 @@ def _job(
             "data": [data.digest, validation.digest],
         }
     )
-    lengths = [len(ids) for ids in encoded.ids]
     rates = dict.fromkeys(prepare_head(model, source.path, task.labels), config.head_learning_rate_factor)
-    return Job(model, lengths, loss, evaluate, identity, metric=config.metric, rates=rates)
+    return Job(model, examples.lengths, loss, evaluate, identity, metric=metric, rates=rates)
 
 
 def _facts(
-    source: Artifact, config: Finetune, context: Context, task: Task, encoded: Encoded, job: Job, trained: Trained
+    source: Artifact, config: Finetune, context: Context, task: Task, examples: Examples, job: Job, trained: Trained
 ) -> Facts:
     data: Table = context.split("train")
     warnings = data_warnings(
         data,
         context.split("validation"),
-        accuracy=trained.best.figures["accuracy"],
+        accuracy=trained.best.figures.get("accuracy"),
         rows=len(data),
-        truncated=truncated_rows(source.path, data, task, encoded),
+        truncated=truncated_rows(source.path, data, task, examples.encoded),
         max_length=task.max_length,
         weighted=config.class_weights,
     )
     return Facts(
-        summary=trained.summary(config.metric),
+        summary=trained.summary(job.metric),
         touched=("all weights; the head is new",) if job.rates else ("all weights",),
         warnings=(*trained.warnings, *warnings),
         numbers={

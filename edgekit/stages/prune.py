@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from edgekit.artifact import Artifact, Facts, Skipped
 from edgekit.errors import StageError
-from edgekit.stages.base import Config, Context, Outcome, SplitName
+from edgekit.stages.base import Config, Context, Outcome, SplitName, kind_of
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outco
 
     trained = has_classifier(source.path)
     with seeded(config.seed, context.device):  # a classifier that is not there yet is drawn at random
-        model = load_classifier(source.path, device=context.device)
+        model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
     before, log = size_of(model), _Log()
     copy_tokenizer(source.path, out)
     if config.vocabulary:
@@ -200,7 +200,7 @@ def _scores(
             hint="fine-tune it first, or use importance magnitude",
         )
     assert calibration is not None
-    by = "the model's own predictions" if calibration.labels is None else "the data's labels"
+    by = "the data's labels" if calibration.labelled else "the model's own predictions"
     log.numbers |= {"importance_labels": by, "importance_samples": len(calibration.encoded)}
     return gradient_scores(model, calibration, config.importance, context.progress)
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from edgekit.artifact import Artifact, Facts
 from edgekit.errors import StageError
-from edgekit.stages.base import Config, Context, Outcome
+from edgekit.stages.base import Config, Context, Outcome, kind_of
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +50,13 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
 
     if not read_edits(source.path).empty:
         raise StageError("the source has been cut already", hint="make the student from the model before pruning")
-    model = load_classifier(source.path)
+    kind = kind_of(source, context)
+    model = load_classifier(source.path, kind=kind)
     family = family_of(model.config.model_type)
     shape = _shape(model, config)
     smaller = type(model.config).from_dict({**model.config.to_dict(), **shape})
     torch.manual_seed(config.seed)
-    fresh = model_class().from_config(smaller).eval()
+    fresh = model_class(kind).from_config(smaller).eval()
     carried = _carry_over(model, fresh) if config.init == "source" else ()
     before, after = _count(model), _count(fresh)
     if after >= before:

@@ -1,9 +1,10 @@
-"""Text classification, single texts or pairs: tokens in, logits out."""
+"""Text classification, single texts or pairs: tokens in, one row of logits a text out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,88 +14,131 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError
-from edgekit.model_config import pad_id, read_config
+from edgekit.tasks.base import Encoded, EncoderTask, Judged, batches, encoded_of, tokenize
+from edgekit.tasks.losses import UNLABELED, cross_entropy, hard_loss, soft_loss
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Encoded", "batches", "encode", "label_ids", "label_names", "metrics"]
+__all__ = [
+    "TEXT_CLASSIFICATION",
+    "Encoded",
+    "Texts",
+    "batches",
+    "encode",
+    "known_labels",
+    "label_ids",
+    "label_names",
+    "metrics",
+    "sorted_labels",
+]
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Token ids per example (ragged) and, where segments are told apart, token type ids."""
+class Texts:
+    """See `Examples`; a unit is a text (or a pair of them), and so is a place. `folder`: where the tokenizer is; a GGUF
+    file's is inside of it, and can only be judged here."""
 
-    ids: list[list[int]]
-    types: list[list[int]] | None
-    pad_id: int
+    folder: Path
+    table: Table
+    task: Task
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    @cached_property
+    def encoded(self) -> Encoded:
+        return encode(self.folder, self.table, self.task)
 
-    def batch(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Right-padded `input_ids`, `attention_mask` and maybe `token_type_ids`, each (batch, length) int64."""
+    @property
+    def places(self) -> int:
+        return len(self.table)
+
+    @property
+    def lengths(self) -> list[int]:
+        return self.encoded.lengths
+
+    @cached_property
+    def classes(self) -> NDArray[np.int64]:
+        """Label numbers (texts,); UNLABELED where there is none."""
+        if self.table.labels is None:
+            return np.full(len(self.table), UNLABELED, dtype=np.int64)
+        return label_ids(self.table, self.task)
+
+    def fed(self, units: Sequence[int]) -> list[int]:
+        return list(units)
+
+    def loss(
+        self,
+        output: torch.Tensor,
+        units: Sequence[int],
+        *,
+        weights: torch.Tensor | None = None,
+        smoothing: float = 0.0,
+        own: bool = False,
+        summed: bool = False,
+    ) -> torch.Tensor:
         import torch
 
-        width = max(len(self.ids[r]) for r in rows)
-        ids = torch.full((len(rows), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        types = torch.zeros((len(rows), width), dtype=torch.long)
-        for at, row in enumerate(rows):
-            length = len(self.ids[row])
-            ids[at, :length] = torch.tensor(self.ids[row])
-            mask[at, :length] = 1
-            if self.types is not None:
-                types[at, :length] = torch.tensor(self.types[row])
-        batch = {"input_ids": ids, "attention_mask": mask}
-        if self.types is not None:
-            batch["token_type_ids"] = types
-        return batch
+        labels = output.argmax(-1) if own else torch.from_numpy(self.classes[list(units)]).to(output.device)
+        return hard_loss(output, labels, weights=weights, smoothing=smoothing, summed=summed)
+
+    def follow(
+        self, output: torch.Tensor, units: Sequence[int], told: NDArray[np.float32], temperature: float
+    ) -> torch.Tensor:
+        import torch
+
+        return soft_loss(output, torch.from_numpy(told[list(units)]).to(output.device), temperature)
+
+    def read(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return logits
+
+    def judge(self, answers: NDArray[np.float32]) -> Judged:
+        predicted = np.asarray(answers.argmax(axis=1), dtype=np.int64)
+        if self.table.labels is None:
+            return Judged(predicted, None, {})
+        return Judged(predicted, self.classes, metrics(answers, self.classes))
+
+    def mean_loss(self, answers: NDArray[np.float32]) -> float:
+        return cross_entropy(answers, self.classes)
 
 
 def encode(folder: Path, table: Table, task: Task) -> Encoded:
     """Tokenize with the artifact's own `tokenizer.json`, truncated at `task.max_length`."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(task.max_length)
-    inputs = list(zip(table.texts, table.pairs, strict=True)) if table.pairs else list(table.texts)
-    encodings = tokenizer.encode_batch(inputs)
-    types = [e.type_ids for e in encodings] if task.segments else None
-    return Encoded([e.ids for e in encodings], types, pad_id(read_config(folder)))
-
-
-def batches(encoded: Encoded, size: int, order: Sequence[int] | None = None) -> Iterator[list[int]]:
-    """Row numbers in batches; without an `order`, sorted by length so that little is padded."""
-    rows = list(order) if order is not None else sorted(range(len(encoded)), key=lambda r: len(encoded.ids[r]))
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    return encoded_of(folder, tokenize(folder, table, task), task)
 
 
 def label_names(table: Table) -> tuple[str, ...]:
     """The label names of a table; numbers sort as numbers, names by code point. Raises DataError for fewer than two."""
-    names = set(table.labels or ())
+    names = table.classes
     if len(names) < 2:
         raise DataError(f"{table.name}: a classifier needs at least 2 labels, found {len(names)}")
+    return sorted_labels(names)
+
+
+def sorted_labels(names: Set[str]) -> tuple[str, ...]:
+    """Numbers sort as numbers, names by code point."""
     if all(name.lstrip("-").isdigit() for name in names):
         return tuple(sorted(names, key=int))
     return tuple(sorted(names))
 
 
 def label_ids(table: Table, task: Task) -> NDArray[np.int64]:
-    """Label numbers (n,). Raises DataError naming the labels that the task does not have."""
-    index = {name: number for number, name in enumerate(task.labels)}
+    """Label numbers (n,), UNLABELED for an empty one. Raises DataError naming labels that the task does not have."""
     if table.labels is None:
         raise DataError(f"{table.name} has no labels", hint="name the label column")
-    unknown = sorted(set(table.labels) - index.keys())
+    index = known_labels(table, task, table.classes)
+    return np.asarray([index[name] for name in table.labels], dtype=np.int64)
+
+
+def known_labels(table: Table, task: Task, names: Set[str]) -> dict[str, int]:
+    """Label name to number. Raises DataError naming those of `names` that the task does not have."""
+    index = {"": UNLABELED} | {name: number for number, name in enumerate(task.labels)}
+    unknown = sorted(names - index.keys())
     if unknown:
         shown = ", ".join(repr(name) for name in unknown[:5])
         raise DataError(
             f"{table.name} has {len(unknown)} label(s) that the training data do not have: {shown}",
             hint="a label that was never trained cannot be predicted: add examples, or drop those rows",
         )
-    return np.asarray([index[name] for name in table.labels], dtype=np.int64)
+    return index
 
 
 def metrics(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -106,3 +150,6 @@ def metrics(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str,
         total = float(np.sum(predicted == label) + np.sum(labels == label))
         scores.append(2 * hits / total)
     return {"accuracy": float(np.mean(predicted == labels)), "macro_f1": float(np.mean(scores))}
+
+
+TEXT_CLASSIFICATION = EncoderTask("text-classification", ("accuracy", "macro_f1"), label_names, Texts)

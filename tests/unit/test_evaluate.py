@@ -12,7 +12,7 @@ import tiny_onnx
 from edgekit.artifact import Artifact
 from edgekit.data.table import Table
 from edgekit.errors import DataError, DeviceError, StoreError
-from edgekit.evaluate import correct, paired_drop, predict, score
+from edgekit.evaluate import judge, paired_drop, predict
 from edgekit.jobs import Completed, Fidelity, Job
 from edgekit.machine import Machine
 from edgekit.runtimes.onnxruntime import ONNXRUNTIME
@@ -54,11 +54,11 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def test_the_files_own_accuracy(good: Artifact, wrong: Artifact) -> None:
-    assert good.task is not None
     ours, theirs = predict(good, TABLE, threads=1), predict(wrong, TABLE, threads=1)
-    assert score(ours, TABLE, good.task)["accuracy"] == pytest.approx(5 / 6)
-    assert score(theirs, TABLE, good.task)["accuracy"] == pytest.approx(2 / 6)
-    assert correct(ours, TABLE, good.task).tolist() == [True] * 4 + [False, True]
+    judged = judge(good, ours, TABLE)
+    assert judged.metrics["accuracy"] == pytest.approx(5 / 6)
+    assert judge(wrong, theirs, TABLE).metrics["accuracy"] == pytest.approx(2 / 6)
+    assert (judged.answers == judged.truth).tolist() == [True] * 4 + [False, True]
     assert ours.peak_rss_bytes > 0
 
 
@@ -124,7 +124,7 @@ def test_bad_input_is_told(good: Artifact, tmp_path: Path) -> None:
         predict(tiny_onnx.make(tmp_path / "mute", manifest={"task": None}), TABLE)
     assert good.task is not None
     more = good.task.model_copy(update={"labels": (*good.task.labels, "another")})
-    with pytest.raises(DeviceError, match=r"logits \(6, 3\) instead of \(6, 4\)"):
+    with pytest.raises(DeviceError, match=r"18 numbers instead of logits \(6, 4\)"):
         predict(tiny_onnx.make(tmp_path / "more", manifest={"task": more}), TABLE)
 
 

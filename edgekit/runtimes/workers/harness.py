@@ -69,7 +69,8 @@ def execute(
 ) -> dict[str, Any]:
     """What the job asks for, after one first inference that is timed apart.
 
-    `make(rows)`: a batch; `run(batch)`: its logits, one list of floats per row; `length(row)`: its tokens.
+    `make(rows)`: a batch; `run(batch)`: its logits, a list of floats for each row, or for each of its tokens one;
+    `length(row)`: its tokens.
     """
     size, mode = job["batch"], job["mode"]
     if mode not in ("predict", "latency", "serve", "count"):
@@ -111,8 +112,14 @@ def predict(
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         for at, row in zip(chosen, run(make([rows[at] for at in chosen])), strict=True):
-            logits[at] = [float(value) for value in row]
+            logits[at] = numbers(row, length(rows[at]))
     return logits
+
+
+def numbers(row: Any, tokens: int) -> list[float]:
+    """A row's logits; of a model that answers token by token those of its own tokens, one after the other."""
+    parts = row[:tokens] if hasattr(row[0], "__len__") else [row]
+    return [float(value) for part in parts for value in part]
 
 
 def warm_up(run: Callable[[Any], Any], feeds: Sequence[Any], least: int) -> int:

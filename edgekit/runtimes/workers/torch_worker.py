@@ -20,7 +20,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from edgekit.nn.load import load_classifier
-    from edgekit.tasks.text_classification import encode
+    from edgekit.tasks.encoders import examples_of
 
     device = job["provider"]
     if device == "cuda" and not torch.cuda.is_available():
@@ -29,11 +29,11 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     raw = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
     folder = Path(job["model"])
     table = Table(tuple(raw["texts"]), tuple(raw["pairs"]) if raw["pairs"] else None)
-    task = Task(labels=(), max_length=raw["max_length"], pair=table.pairs is not None, segments=raw["segments"])
-    encoded = encode(folder, table, task)
+    task = Task(kind=raw["kind"], max_length=raw["max_length"], pair=table.pairs is not None, segments=raw["segments"])
+    encoded = examples_of(folder, table, task).encoded
     start = time.perf_counter()
     try:
-        model = load_classifier(folder, device=device)
+        model = load_classifier(folder, kind=task.kind, device=device)
     except ModelError as error:
         raise JobError("bad_model", str(error)) from None
     load_ms = (time.perf_counter() - start) * 1e3

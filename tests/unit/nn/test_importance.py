@@ -29,8 +29,8 @@ def calibration(folder: Path, labels: tuple[str, ...] = LABELS, batch_size: int 
 
 def test_labels_are_used_only_where_they_are_the_models(tiny: Callable[..., Path]) -> None:
     folder = tiny("bert")
-    assert calibration(folder).labels is not None
-    assert calibration(folder, ("x", "y", "z")).labels is None
+    assert calibration(folder).labelled
+    assert not calibration(folder, ("x", "y", "z")).labelled
     drawn = calibrate(folder, TABLE, TASK, model_labels=LABELS, count=3, batch_size=2, seed=1)
     assert len(drawn.encoded) == 3 and len(drawn) == 2
 
@@ -47,7 +47,7 @@ def test_taylor_and_fisher_are_the_gradient_of_a_mask(any_family: Path) -> None:
         ):
             module = part(model, 1, name)
             values = []
-            for inputs, labels in Calibration(data.encoded, data.labels, 1):
+            for inputs, measure in Calibration(data.examples, data.labelled, 1):
                 mask = torch.ones((), requires_grad=True)
 
                 chosen = torch.zeros(module.in_features, dtype=torch.bool)
@@ -59,7 +59,7 @@ def test_taylor_and_fisher_are_the_gradient_of_a_mask(any_family: Path) -> None:
                     return (args[0] * torch.where(at, m, 1.0),)
 
                 handle = module.register_forward_pre_hook(scale)
-                loss = torch.nn.functional.cross_entropy(model(**inputs).logits, labels)
+                loss = measure(model(**inputs).logits)
                 handle.remove()
                 values.append(float(torch.autograd.grad(loss, mask)[0]))
             wanted = np.abs(values).mean() if kind == "taylor" else np.square(values).mean()
@@ -160,7 +160,7 @@ def test_repair_lowers_the_error_and_tells_it_right(any_family: Path, rank: int)
     reader = model.get_submodule(path)
     norm = part_path(model, 0, "ffn_norm")
     with taps(model, [path, norm]) as seen:
-        found = [(seen[path][0][mask], seen[norm][0][mask]) for mask in run(model, data, None, "")]
+        found = [(seen[path][0][0][mask], seen[norm][0][0][mask]) for mask in run(model, data, None, "")]
     x = torch.cat([inputs for inputs, _ in found])
     weight = 1 / torch.cat([state for _, state in found]).var(-1, keepdim=True)  # what the norm divides by
     keep = torch.arange(0, 64, 2)

@@ -110,8 +110,8 @@ def test_fisher_weights_are_squared_gradients_per_example(any_family: Path) -> N
     found = fisher_weightings(model, paths, data)
     linear, table = (model.get_submodule(path).weight for path in paths)
     rows, columns = torch.zeros(table.shape[0]), torch.zeros(linear.shape[1])
-    for inputs, labels in Calibration(data.encoded, data.labels, 1):
-        loss = nn.functional.cross_entropy(model(**inputs).logits, labels)
+    for inputs, measure in Calibration(data.examples, data.labelled, 1):
+        loss = measure(model(**inputs).logits)
         by_linear, by_table = torch.autograd.grad(loss, [linear, table])
         columns += by_linear.square().sum(0)
         rows += by_table.square().sum(1)

@@ -16,7 +16,7 @@ from edgekit.nn.evaluate import logits_of, validation_figures
 from edgekit.nn.load import load_classifier
 from edgekit.nn.teacher import Insides, make_projections, teacher_logits
 from edgekit.progress import Silent
-from edgekit.tasks.text_classification import encode
+from edgekit.tasks.text_classification import Texts, encode
 
 TASK = Task(labels=("LABEL_0", "LABEL_1", "LABEL_2"), max_length=12)
 TABLE = Table(("lost my card", "where is the cash please", "top up", "rate"), None, None, "texts")
@@ -64,8 +64,8 @@ def test_logits_come_in_the_datas_order(tiny: Callable[..., Path]) -> None:
 
 def test_validation_loss_is_the_cross_entropy_also_of_large_logits() -> None:
     logits = np.array([[1000.0, 0.0], [0.0, 2.0]], dtype=np.float32)
-    labels = np.array([0, 0])
-    figures = validation_figures(logits, labels)
+    exam = Texts(Path(), Table(("a", "b"), None, ("x", "x")), Task(labels=("x", "y"), max_length=8))
+    figures = validation_figures(logits, exam)
     assert figures["accuracy"] == 0.5
     assert figures["loss"] == pytest.approx((0.0 + np.log(1 + np.exp(2.0))) / 2)
 

@@ -1,6 +1,6 @@
 // What every worker in JavaScript does around its runtime, in a page or in Node; its sibling in Python is `harness.py`.
 // A worker exports `open(job, host)`, which answers with a model: {info, length(row), make(rows), run(batch),
-// logits(output)}. A host is where it runs: {library(name), json(path), bytes(path), cpu(): ms or null, tick: ms}.
+// logits(output, rows)}. A host is where it runs: {library(name), json(path), bytes(path), cpu(): ms or null, tick: ms}.
 
 const STEADY = 0.05; // two windows of warm-up whose medians differ by less are steady
 const WARMUP_MS = 1000; // at most
@@ -66,7 +66,8 @@ export class Member {
     const order = rows.map((_, at) => at).sort((a, b) => model.length(rows[a]) - model.length(rows[b]) || a - b);
     const logits = new Array(rows.length);
     for (const part of split(order, job.batch)) {
-      const found = model.logits(await model.run(model.make(part.map((at) => rows[at]))));
+      const fed = part.map((at) => rows[at]);
+      const found = model.logits(await model.run(model.make(fed)), fed);
       part.forEach((at, place) => (logits[at] = found[place]));
     }
     return logits;

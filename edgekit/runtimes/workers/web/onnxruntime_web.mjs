@@ -73,10 +73,14 @@ class Classifier {
     }
   }
 
-  logits(output) {
-    const labels = output.dims[1];
-    const row = (at) => Array.from(output.data.subarray(at * labels, (at + 1) * labels));
-    return Array.from({ length: output.dims[0] }, (_, at) => row(at));
+  // Each row's logits; of a model that answers token by token those of its own tokens, one after the other.
+  logits(output, rows) {
+    const width = output.dims.at(-1);
+    const places = output.dims.length === 3 ? output.dims[1] : 1;
+    return rows.map((row, at) => {
+      const own = output.dims.length === 3 ? this.length(row) : 1;
+      return Array.from(output.data.subarray(at * places * width, (at * places + own) * width));
+    });
   }
 }
 
