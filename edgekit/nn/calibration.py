@@ -186,10 +186,11 @@ def input_moments(
 
 
 def _norms_after(model: PreTrainedModel) -> dict[str, str]:
-    """Path of each layer that writes to the residual -> path of the norm that follows."""
-    from edgekit.nn.load import encoder_layers
+    """Path of each layer that writes to the residual -> path of the norm that follows, where the family names it."""
+    from edgekit.nn.load import backbone, encoder_layers
     from edgekit.nn.surgery import part_path
 
     pairs = (("attention_output", "attention_norm"), ("ffn_down", "ffn_norm"))
+    known = [(writer, norm) for writer, norm in pairs if getattr(backbone(model)[1], norm)]
     layers = range(len(encoder_layers(model)))
-    return {part_path(model, i, writer): part_path(model, i, norm) for i in layers for writer, norm in pairs}
+    return {part_path(model, i, writer): part_path(model, i, norm) for i in layers for writer, norm in known}

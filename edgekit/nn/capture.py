@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["capture", "capture_inputs", "held"]
+__all__ = ["Site", "capture", "capture_inputs", "held"]
+
+
+class Site(NamedTuple):
+    """What to watch: a module that is called `turns` times in a forward pass, in its `turn`-th call."""
+
+    module: torch.nn.Module
+    turn: int = 0
+    turns: int = 1
 
 
 @contextmanager
@@ -24,17 +33,21 @@ def held(handles: Sequence[RemovableHandle]) -> Iterator[None]:
 
 
 @contextmanager
-def capture(modules: Mapping[str, torch.nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
-    """A dictionary that each forward pass fills with the modules' outputs (of a tuple, the first), by name."""
+def capture(sites: Mapping[str, torch.nn.Module | Site]) -> Iterator[dict[str, torch.Tensor]]:
+    """A dictionary that each forward pass fills with the outputs (of a tuple, the first) of modules, or of one of their
+    calls, by name."""
     seen: dict[str, torch.Tensor] = {}
 
-    def keep(name: str) -> RemovableHandle:
+    def keep(name: str, what: torch.nn.Module | Site) -> RemovableHandle:
+        site, calls = what if isinstance(what, Site) else Site(what), count()
+
         def hook(_: torch.nn.Module, __: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
-            seen[name] = output[0] if isinstance(output, tuple) else output
+            if next(calls) % site.turns == site.turn:
+                seen[name] = output[0] if isinstance(output, tuple) else output
 
-        return modules[name].register_forward_hook(hook)
+        return site.module.register_forward_hook(hook)
 
-    with held([keep(name) for name in modules]):
+    with held([keep(name, site) for name, site in sites.items()]):
         yield seen
 
 

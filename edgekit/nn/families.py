@@ -1,7 +1,8 @@
 """Where each architecture keeps its heads, FFN, norms and embeddings: data, not classes.
 
 A new encoder family is one `Family` and one line in `FAMILIES`. Paths are dotted attribute names; those of a layer
-start at the layer, the others at the backbone (`model.<backbone>`).
+start at the layer, the others at the backbone (`model.<backbone>`). Several parts may be one matrix: the same path for
+query, key and value says that it makes all three, one third of its rows each.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ class Family:
 
     backbone: str
     layers: str = "encoder.layer"
+    group_layers: str = ""  # ALBERT: `layers` lists groups that are computed many times; the list of layers in each
     word_embeddings: str = "embeddings.word_embeddings"
-    position_embeddings: str = "embeddings.position_embeddings"
+    position_embeddings: str | None = "embeddings.position_embeddings"
     type_embeddings: str | None = "embeddings.token_type_embeddings"
     embedding_norm: str = "embeddings.LayerNorm"
     attention: str = "attention.self"
@@ -28,17 +30,24 @@ class Family:
     key: str = "attention.self.key"
     value: str = "attention.self.value"
     attention_output: str = "attention.output.dense"
-    attention_norm: str = "attention.output.LayerNorm"
+    attention_norm: str = "attention.output.LayerNorm"  # reads the residual after attention
     ffn_up: str = "intermediate.dense"
     ffn_down: str = "output.dense"
-    ffn_norm: str = "output.LayerNorm"
-    head_count_attributes: tuple[str, ...] = ("num_attention_heads",)  # on the attention module
+    ffn_norm: str | None = "output.LayerNorm"  # reads the residual after the FFN; None: it is the next layer's
+    head_size_attribute: str = "attention_head_size"  # on the attention module
+    head_count_attributes: tuple[str, ...] = ("num_attention_heads",)  # likewise
     head_width_attributes: tuple[str, ...] = ("all_head_size",)  # likewise: heads x head size
+    head_bias: bool = False  # one table of relative positions with a column for each head, for all layers
     config_layers: str = "num_hidden_layers"
     config_heads: str = "num_attention_heads"
     config_ffn: str = "intermediate_size"
     config_hidden: str = "hidden_size"
     position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
+
+    @property
+    def fused(self) -> bool:
+        """Whether one matrix makes queries, keys and values, in this order."""
+        return self.query == self.key == self.value
 
 
 BERT = Family(backbone="bert")
@@ -49,6 +58,18 @@ FAMILIES: dict[str, Family] = {  # by config.json's model_type
     "xlm-roberta": ROBERTA,
     "camembert": ROBERTA,
     "electra": Family(backbone="electra"),
+    "mpnet": Family(
+        backbone="mpnet",
+        type_embeddings=None,
+        attention="attention.attn",
+        query="attention.attn.q",
+        key="attention.attn.k",
+        value="attention.attn.v",
+        attention_output="attention.attn.o",
+        attention_norm="attention.LayerNorm",
+        head_bias=True,
+        position_offset=2,
+    ),
     "distilbert": Family(
         backbone="distilbert",
         layers="transformer.layer",

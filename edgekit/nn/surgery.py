@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.errors import ModelError
+from edgekit.nn.head_bias import pick_columns
+from edgekit.nn.layers import backbone, encoder_layers, layer_paths
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +37,7 @@ __all__ = [
 
 def part_path(model: PreTrainedModel, layer: int, name: str) -> str:
     """Path from the model of a layer's part, by its field name in `Family` ("query", "ffn_up", ...)."""
-    from edgekit.nn.load import backbone
-
-    _, family = backbone(model)
-    return f"{family.backbone}.{family.layers}.{layer}.{getattr(family, name)}"
+    return f"{layer_paths(model)[layer]}.{getattr(backbone(model)[1], name)}"
 
 
 def part(model: PreTrainedModel, layer: int, name: str) -> nn.Module:
@@ -48,12 +47,13 @@ def part(model: PreTrainedModel, layer: int, name: str) -> nn.Module:
 
 def head_size(model: PreTrainedModel) -> int:
     """Width of one attention head; surgery never changes it."""
-    return cast(int, part(model, 0, "attention").attention_head_size)
+    return cast(int, getattr(part(model, 0, "attention"), backbone(model)[1].head_size_attribute))
 
 
 def head_count(model: PreTrainedModel, layer: int) -> int:
     """Heads that the layer has now."""
-    return cast(int, part(model, layer, "query").out_features) // head_size(model)
+    width = cast(int, part(model, layer, "query").out_features) // head_size(model)
+    return width // 3 if backbone(model)[1].fused else width
 
 
 def ffn_width(model: PreTrainedModel, layer: int) -> int:
@@ -76,31 +76,42 @@ def head_columns(heads: torch.Tensor, size: int) -> torch.Tensor:
 
 def prune_heads(model: PreTrainedModel, layer: int, keep: torch.Tensor) -> None:
     """Keep the attention heads `keep` (k,) int64, at least one, of one layer. Low-rank layers stay low rank."""
-    from edgekit.nn.load import backbone
-
     if not len(keep):
         raise ValueError("a layer needs at least one head")
-    size = head_size(model)
-    columns = head_columns(keep, size)
-    for name in ("query", "key", "value"):
-        _keep_outputs(part(model, layer, name), columns)
-    _keep_inputs(part(model, layer, "attention_output"), columns)
     _, family = backbone(model)
+    size, count = head_size(model), head_count(model, layer)
+    columns = head_columns(keep, size)
+    if family.fused:
+        _keep_outputs(part(model, layer, "query"), _in_each(columns, count * size, 3))
+    else:
+        for name in ("query", "key", "value"):
+            _keep_outputs(part(model, layer, name), columns)
+    _keep_inputs(part(model, layer, "attention_output"), columns)
     attention = part(model, layer, "attention")
     for name in family.head_count_attributes:
         setattr(attention, name, len(keep))
     for name in family.head_width_attributes:
         setattr(attention, name, len(keep) * size)
+    if family.head_bias:
+        pick_columns(attention, keep)
 
 
 def drop_layers(model: PreTrainedModel, keep: Sequence[int]) -> None:
-    """Keep the Transformer layers `keep`, in that order, and say so in the config."""
-    from torch import nn
+    """Keep the Transformer layers `keep`, in that order, and say so in the config.
 
-    from edgekit.nn.load import backbone, encoder_layers
+    Of layers that share their weights only the number counts: they are computed that many times. Raises ModelError for
+    fewer times than there are groups of them.
+    """
+    from torch import nn
 
     layers = encoder_layers(model)
     root, family = backbone(model)
+    if family.group_layers:
+        groups = len(cast("nn.ModuleList", root.get_submodule(family.layers)))
+        if len(keep) < groups:
+            raise ModelError(f"{len(keep)} layers cannot be computed with {groups} groups of shared weights")
+        setattr(model.config, family.config_layers, len(keep))
+        return
     root.set_submodule(family.layers, nn.ModuleList([layers[i] for i in keep]))
     for index, layer in enumerate(encoder_layers(model)):
         for module in layer.modules():
@@ -142,8 +153,6 @@ def rebuild(model: PreTrainedModel, edits: Edits) -> None:
     """
     import torch
 
-    from edgekit.nn.load import encoder_layers
-
     count = len(encoder_layers(model))
     for what, sizes, size_now, resize in (
         ("ffn", edits.ffn, ffn_width, resize_ffn),
@@ -162,7 +171,7 @@ def rebuild(model: PreTrainedModel, edits: Edits) -> None:
 def settle(model: PreTrainedModel) -> Edits:
     """Bring the config up to date with the model's shapes; return, as edits, what no config key can express."""
     from edgekit.nn.factored import LOW_RANK
-    from edgekit.nn.load import Edits, backbone, encoder_layers
+    from edgekit.nn.load import Edits
 
     root, family = backbone(model)
     layers = range(len(encoder_layers(model)))
@@ -190,6 +199,13 @@ def merge_low_rank(model: PreTrainedModel) -> tuple[PreTrainedModel, tuple[str, 
     for path, module in found.items():
         model.set_submodule(path, densify(module).to(next(module.parameters()).device))
     return model, tuple(found)
+
+
+def _in_each(rows: torch.Tensor, size: int, parts: int) -> torch.Tensor:
+    """Rows (k,) of each of `parts` blocks of `size` rows: (parts * k,)."""
+    import torch
+
+    return (torch.arange(parts, device=rows.device)[:, None] * size + rows).flatten()
 
 
 def _keep_outputs(module: nn.Module, keep: torch.Tensor) -> None:

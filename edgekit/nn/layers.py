@@ -1,0 +1,69 @@
+"""The layers of an encoder: where their weights are, and in which order they are computed.
+
+The two differ where layers share weights: ALBERT has one set of weights (or a few, its groups) and computes it again
+and again. What is cut from such a layer is cut from all that share it, and fewer layers are fewer repetitions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from edgekit.nn.families import Family, family_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["Call", "backbone", "depth", "encoder_layers", "layer_calls", "layer_paths"]
+
+
+class Call(NamedTuple):
+    """One computation of a layer: the path of its module, which of the module's `turns` in a forward pass it is."""
+
+    path: str
+    turn: int = 0
+    turns: int = 1
+
+
+def backbone(model: PreTrainedModel) -> tuple[torch.nn.Module, Family]:
+    """The encoder inside a classifier, and its family."""
+    family = family_of(model.config.model_type)
+    return model.get_submodule(family.backbone), family
+
+
+def layer_paths(model: PreTrainedModel) -> list[str]:
+    """Path from the model of each layer that has weights of its own."""
+    _, family = backbone(model)
+    paths = _entries(model, f"{family.backbone}.{family.layers}")
+    if not family.group_layers:
+        return paths
+    return [path for group in paths for path in _entries(model, f"{group}.{family.group_layers}")]
+
+
+def encoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The layers that have weights of their own."""
+    return [model.get_submodule(path) for path in layer_paths(model)]
+
+
+def depth(model: PreTrainedModel) -> int:
+    """How many layers are computed."""
+    return int(getattr(model.config, backbone(model)[1].config_layers))
+
+
+def layer_calls(model: PreTrainedModel) -> list[Call]:
+    """The layers in the order they are computed, `depth(model)` of them.
+
+    Source of the order: transformers, `AlbertTransformer.forward`.
+    """
+    _, family = backbone(model)
+    if not family.group_layers:
+        return [Call(path) for path in layer_paths(model)]
+    groups = _entries(model, f"{family.backbone}.{family.layers}")
+    order = [int(i / (depth(model) / len(groups))) for i in range(depth(model))]
+    last = [_entries(model, f"{group}.{family.group_layers}")[-1] for group in groups]
+    return [Call(last[group], order[:i].count(group), order.count(group)) for i, group in enumerate(order)]
+
+
+def _entries(model: PreTrainedModel, path: str) -> list[str]:
+    """Paths of what a list of modules holds."""
+    return [f"{path}.{name}" for name, _ in model.get_submodule(path).named_children()]
