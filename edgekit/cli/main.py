@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -23,8 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command
     "plan": ("plan", "Show what a recipe would do, cost and need; runs nothing."),
     "finetune": ("stages", "Train a model on labelled data."),
     "distill": ("stages", "Train a small model to answer as a teacher does."),
+    "mlm-pretrain": ("stages", "Train an encoder to find masked tokens of your texts, before it is fine-tuned."),
     "student": ("stages", "Make a smaller model of a given shape from a larger one."),
     "prune": ("stages", "Remove layers, heads, FFN neurons and vocabulary."),
+    "trim": ("stages", "Remove heads and FFN neurons within a measured budget, without labels or training."),
     "factorize": ("stages", "Replace matrices by products of two thin ones."),
     "quantize": ("stages", "Fewer bits, in the file's own format."),
     "export": ("stages", "Write ONNX, GGUF or OpenVINO IR, compared with torch."),
@@ -33,11 +36,13 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command
     "lm-prune": ("stages", "Remove layers, heads, FFN neurons, width and vocabulary of a language model."),
     "lm-quantize": ("stages", "Find a language model's int4 or int8 weights once, for every format."),
     "lm-export": ("stages", "Write a language model as GGUF or for onnxruntime-genai."),
+    "seq2seq-export": ("stages", "Write an encoder-decoder model as ONNX, its answers compared with Transformers."),
     "bench": ("bench", "Measure exported files, interleaved against a baseline."),
     "gate": ("gate", "Judge a report by rules; exit code 0 or 1."),
     "baseline": ("baseline", "Keep, show and update what later builds are held against."),
     "compare": ("compare", "Explain what changed between two reports."),
     "recipes": ("recipes", "List, show, copy and check recipes."),
+    "explain": ("explain", "Say why a file is slow or large, and what to try."),
     "inspect": ("inspect", "Say what an artifact is and where it comes from."),
     "targets": ("targets", "Say where files can be run; prepare and probe it."),
     "doctor": ("doctor", "Say what this machine can do and what is missing."),
@@ -112,6 +117,8 @@ def _main() -> None:
     # Before torch loads: OpenMP threads that wait by spinning take the core from the thread they wait for. With one
     # other process on two cores, a training step took 5.7 s spinning and 0.4 s waiting passively; idle, the same.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: what it finds, the main one prints
+        sys.stdout = io.StringIO()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -25,12 +25,15 @@ DECOMPRESSION = ("Convert", "Subtract", "Multiply", "Reshape", "FakeQuantize")
 
 
 class Weight(NamedTuple):
-    """A constant: its name, the type it is kept in ("f32", "i8", ...), its bytes, and the operator that reads it."""
+    """A constant: its name, the type it is kept in ("f32", "i8", ...), its bytes, the operator that reads it and that
+    node's name, both behind what only unpacks it, and whether it is part of the unpacking."""
 
     name: str
     type: str
     bytes: int
     reader: str
+    user: str
+    scale: bool
 
 
 def library() -> ModuleType:
@@ -71,18 +74,26 @@ def operators(file: Path) -> dict[str, int]:
 
 
 def weights(file: Path) -> list[Weight]:
-    """Every constant, in the order of the graph; a compressed one is read by what follows its decompression."""
+    """Every constant, in the order of the graph."""
     model = library().Core().read_model(str(file))
-    return [
-        Weight(
-            node.get_friendly_name(),
-            node.get_element_type().get_type_name(),
-            int(node.get_byte_size()),
-            _reader(node),
-        )
-        for node in model.get_ordered_ops()
-        if node.get_type_name() == "Constant"
-    ]
+    return [_weight(node) for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
+
+
+def _weight(node: openvino.Node) -> Weight:
+    first = next(iter(node.output(0).get_target_inputs())).get_node()
+    reader = first
+    while unpacked(reader) is not None:
+        reader = next(iter(reader.output(0).get_target_inputs())).get_node()
+    beside = 1 in node.get_output_shape(0)  # a number for each row or column of the matrix
+    scale = first.get_type_name() == "FakeQuantize" or (unpacked(first) is not None and beside)
+    return Weight(
+        node.get_friendly_name(),
+        node.get_element_type().get_type_name(),
+        int(node.get_byte_size()),
+        reader.get_type_name(),
+        reader.get_friendly_name(),
+        scale,
+    )
 
 
 def unpacked(node: openvino.Node) -> openvino.Node | None:
@@ -93,12 +104,3 @@ def unpacked(node: openvino.Node) -> openvino.Node | None:
         return None
     sources = [unpacked(node.input_value(at).get_node()) for at in range(node.get_input_size())]
     return sources[0] if all(source is not None for source in sources) else None
-
-
-def _reader(node: openvino.Node) -> str:
-    """The operator that uses a constant, behind what only unpacks it; "" where nothing does."""
-    targets = list(node.output(0).get_target_inputs())
-    if not targets:
-        return ""
-    reader = targets[0].get_node()
-    return _reader(reader) if unpacked(reader) is not None else str(reader.get_type_name())

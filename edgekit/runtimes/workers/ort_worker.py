@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import JobError, answer, execute
+from placement import own_processors
 
 Feed = dict[str, Any]
 
 
-def open_session(model: str, threads: int, provider: str) -> Any:
-    """An InferenceSession on `provider` with all graph optimizations, checked to run where it was asked to."""
+def open_session(model: str, threads: int, provider: str, processors: Sequence[int] = (), profile: str = "") -> Any:
+    """An InferenceSession on `provider` with all graph optimizations, checked to run where it was asked to.
+
+    `processors`: one for each of its threads, of which the caller's is the first; empty: any.
+    `profile`: beginning of the name of a file that it writes its profile to; empty: none.
+    """
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -27,12 +33,19 @@ def open_session(model: str, threads: int, provider: str) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    if processors[1:]:
+        others = ";".join(str(cpu + 1) for cpu in processors[1:])  # onnxruntime counts from 1
+        options.add_session_config_entry("session.intra_op_thread_affinities", others)
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[provider])
     except (state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.NoSuchFile) as error:
         raise JobError("bad_model", str(error)) from None
     except (state.NotImplemented, state.RuntimeException) as error:
         raise JobError("unsupported_model", str(error)) from None
+    if processors:
+        os.sched_setaffinity(0, processors[:1])
     if session.get_providers()[0] != provider:  # a provider that fails to start is left out without a word
         raise JobError("provider", f"asked for {provider}, the session runs on {session.get_providers()}")
     return session
@@ -80,7 +93,8 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     inputs = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
     rows = tokenize(job["tokenizer"], inputs)
     start = time.perf_counter()
-    session = open_session(job["model"], job["threads"], job["provider"])
+    processors = own_processors(job["threads"]) if job["mode"] == "serve" else ()
+    session = open_session(job["model"], job["threads"], job["provider"], processors)
     load_ms = (time.perf_counter() - start) * 1e3
     names = {i.name for i in session.get_inputs()}
 
