@@ -1,4 +1,4 @@
-"""A classifier as one ONNX file with dynamic batch and length.
+"""An encoder and its head as one ONNX file with dynamic batch and length.
 
 `torch.onnx` does the conversion. Attention leaves torch as ONNX Runtime's own `MultiHeadAttention` operator, through
 Transformers' attention interface, so nothing has to be pattern-matched back together afterwards and pruned head counts
@@ -26,7 +26,8 @@ ATTENTION = "edgekit_ort"
 
 
 def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: bool = True) -> None:
-    """Export to `out_file`; inputs int64 (batch, length), output `logits` (batch, labels) float32.
+    """Export to `out_file`; inputs int64 (batch, length), output `logits` float32: (batch, labels), or token by token
+    (batch, length, labels).
 
     `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
     `rewrite`: leave out what the output never reads and what no text changes (see `onnx_rewrite`, `onnx_fold`); the
@@ -57,7 +58,7 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
         )
     assert program is not None
     program.save(str(out_file))
-    _tidy(out_file, task.max_length if rewrite else 0)
+    _tidy(out_file, task.max_length if rewrite else 0, first_only=task.kind == "text-classification")
 
 
 def operators(file: Path) -> dict[str, int]:
@@ -125,11 +126,15 @@ def _key_padding_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__:
     return None if attention_mask is None else attention_mask.to(torch.int32)
 
 
-def _tidy(file: Path, longest: int) -> None:
-    """Rewrite the graph (where `longest` tokens are said to be enough), and drop what only costs bytes."""
+def _tidy(file: Path, longest: int, *, first_only: bool) -> None:
+    """Rewrite the graph (where `longest` tokens are said to be enough), and drop what only costs bytes.
+
+    `first_only`: the head reads no token but the first.
+    """
     import onnx
 
     from edgekit.formats.onnx_fold import fold_positions, fuse_gelu
+    from edgekit.formats.onnx_fuse import bias_into_attention, fuse_skip_norm
     from edgekit.formats.onnx_graph import drop_unread, forget_origin, name_by_module
     from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
 
@@ -138,8 +143,11 @@ def _tidy(file: Path, longest: int) -> None:
     forget_origin(model)
     if longest:
         drop_reshapes(model)
-        first_token_only(model)
+        if first_only:
+            first_token_only(model)
         fuse_gelu(model)
         fold_positions(model, longest)
+        bias_into_attention(model)
+        fuse_skip_norm(model)
         drop_unread(model.graph)
     onnx.save(model, str(file))

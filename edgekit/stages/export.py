@@ -1,4 +1,4 @@
-"""Export a classifier to ONNX, GGUF or OpenVINO IR, as a folder that stands alone; compared with torch first."""
+"""Export an encoder to ONNX, GGUF or OpenVINO IR, as a folder that stands alone; compared with torch first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edgekit.artifact import Artifact, Facts, Format, Manifest, Task
 from edgekit.data.table import Table
-from edgekit.errors import ParityError, StageError
+from edgekit.errors import ParityError, Problem, StageError
 from edgekit.stages.base import Config, Context, Outcome
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Export", "export"]
 
-VERSION = 4
+VERSION = 5
 ONNX_TOLERANCE = 1e-4  # max |difference| of logits against torch float32
 # llama.cpp computes GELU by its tanh approximation, from a half-precision table, in f32 files too: the error grows with
 # the activations, and so with the logits. Rounding the weights to f16 alone costs a trained classifier as much.
@@ -64,7 +64,7 @@ def export(source: Artifact, config: Export, out: Path, context: Context) -> Out
     difference, agreement, rows = (
         _difference(reference, exported),
         _same_label(reference, exported),
-        len(reference.logits),
+        min(config.check_rows, len(_check_table(context, config.check_rows))),
     )
     limit = _tolerance(config, reference)
     if not difference <= limit:
@@ -92,7 +92,7 @@ def require_task(source: Artifact) -> Task:
     """The artifact's task. Raises StageError for a model that was never trained for one."""
     if source.task is None or not source.task.labels:
         raise StageError(
-            "the model has no trained classification head",
+            "the model has no trained head",
             hint="fine-tune it first: edgekit finetune MODEL OUT --train FILE",
         )
     return source.task
@@ -139,6 +139,8 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
         written = write_gguf(source.path, task, out / "model.gguf", config.precision)
         return list(written.notes)
     if config.format == "openvino":
+        if (problem := openvino_obstacle(task)) is not None:
+            raise StageError(problem.what, hint=problem.hint)
         _write_openvino(source, task, config, out)
         return []
     if config.precision != "f32":
@@ -146,8 +148,15 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
     from edgekit.formats.onnx_encoder import write_onnx
     from edgekit.nn.load import load_classifier
 
-    write_onnx(load_classifier(source.path), task, out / "model.onnx", rewrite=config.rewrite)
+    write_onnx(load_classifier(source.path, kind=task.kind), task, out / "model.onnx", rewrite=config.rewrite)
     return []
+
+
+def openvino_obstacle(task: Task) -> Problem | None:
+    """Why a model of this task cannot become an OpenVINO folder; None where it can."""
+    if task.kind == "text-classification":
+        return None
+    return Problem("task", f"OpenVINO folders are for text-classification, not {task.kind}", "export to onnx")
 
 
 def _write_openvino(source: Artifact, task: Task, config: Export, out: Path) -> None:
@@ -158,7 +167,7 @@ def _write_openvino(source: Artifact, task: Task, config: Export, out: Path) -> 
     library()  # before the export, which takes longer
     with tempfile.TemporaryDirectory(dir=out) as folder:
         stepping_stone = Path(folder) / "model.onnx"
-        write_onnx(load_classifier(source.path), task, stepping_stone, rewrite=config.rewrite)
+        write_onnx(load_classifier(source.path, kind=task.kind), task, stepping_stone, rewrite=config.rewrite)
         write_openvino(stepping_stone, out / "model.xml", config.precision)
 
 

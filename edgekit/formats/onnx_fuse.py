@@ -1,0 +1,107 @@
+"""Exact rewrites of an exported encoder into operators that ONNX Runtime has a kernel for and does not find by itself.
+
+Biases of query, key and value go into the attention, which adds them while it lays out the heads; a bias, a residual
+and a layer norm become one operator. Between int8 products, where ONNX Runtime's own fusions look for float ones, this
+is what keeps the graph as good as its kernels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.formats.onnx_graph import add_constant, constant, maker
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["bias_into_attention", "fuse_skip_norm"]
+
+BIAS = 3  # of MultiHeadAttention's inputs: query, key, value, bias, key_padding_mask, ...
+
+
+def bias_into_attention(model: onnx.ModelProto) -> int:
+    """(x W + b) for query, key and value, each read by one attention alone: b as the attention's own. Returns how many
+    attentions took them."""
+    graph, found = model.graph, 0
+    for attention in [n for n in graph.node if n.op_type == "MultiHeadAttention"]:
+        if len(attention.input) > BIAS and attention.input[BIAS]:
+            continue
+        parts = [_product_and_bias(graph, name) for name in attention.input[:BIAS]]
+        if any(part is None for part in parts):
+            continue
+        known = [part for part in parts if part is not None]
+        name = f"{attention.output[0]}.bias"
+        add_constant(graph, name, np.concatenate([bias for _, bias, _ in known]))
+        for place, (product, _, add) in enumerate(known):
+            attention.input[place] = product
+            graph.node.remove(add)
+        _set_input(attention, BIAS, name)
+        found += 1
+    return found
+
+
+def fuse_skip_norm(model: onnx.ModelProto) -> int:
+    """LayerNorm((x W + b) + residual) as `com.microsoft::SkipLayerNormalization`. Returns how many."""
+    from onnx import helper
+
+    graph, found = model.graph, 0
+    for norm in [n for n in graph.node if n.op_type == "LayerNormalization" and len(n.input) == 3]:
+        total = maker(graph, norm.input[0])
+        if total is None or total.op_type != "Add" or _reads(graph, total.output[0]) != 1:
+            continue
+        split = _sum_and_residual(graph, total)
+        if split is None:
+            continue
+        product, bias, residual, add = split
+        values = {a.name: helper.get_attribute_value(a) for a in norm.attribute}
+        if values.get("axis", -1) != -1:
+            continue
+        inputs = [product, residual, norm.input[1], norm.input[2], bias]
+        epsilon = float(values.get("epsilon", 1e-5))
+        made = helper.make_node(
+            "SkipLayerNormalization", inputs, list(norm.output), norm.name, domain="com.microsoft", epsilon=epsilon
+        )
+        graph.node.insert(list(graph.node).index(norm), made)
+        for node in (norm, total, add):
+            graph.node.remove(node)
+        found += 1
+    return found
+
+
+def _product_and_bias(graph: onnx.GraphProto, name: str) -> tuple[str, np.ndarray, onnx.NodeProto] | None:
+    """The product, its bias (width,), and the Add of the two that makes `name` for one reader."""
+    add = maker(graph, name)
+    if add is None or add.op_type != "Add" or _reads(graph, name) != 1:
+        return None
+    for place in (0, 1):
+        bias, product = constant(graph, add.input[place]), maker(graph, add.input[1 - place])
+        if bias is not None and bias.ndim == 1 and product is not None and product.op_type == "MatMul":
+            return add.input[1 - place], bias, add
+    return None
+
+
+def _sum_and_residual(graph: onnx.GraphProto, total: onnx.NodeProto) -> tuple[str, str, str, onnx.NodeProto] | None:
+    """Names of a product, its bias and what is added to both, and the Add of the first two; None where no summand is a
+    product with a bias. Shapes are those of the product: a residual is never broadcast."""
+    for place in (0, 1):
+        split = _product_and_bias(graph, total.input[place])
+        residual = total.input[1 - place]
+        if split is not None and constant(graph, residual) is None:
+            product, _, add = split
+            bias = next(name for name in add.input if name != product)
+            return product, bias, residual, add
+    return None
+
+
+def _reads(graph: onnx.GraphProto, name: str) -> int:
+    """How often a value is an input; one node may read it twice."""
+    return sum(read == name for node in graph.node for read in node.input)
+
+
+def _set_input(node: onnx.NodeProto, place: int, name: str) -> None:
+    """Inputs before `place` that are not there become empty ones."""
+    while len(node.input) <= place:
+        node.input.append("")
+    node.input[place] = name
