@@ -49,6 +49,9 @@ class ClassifierTraining(Training):
     metric: str = Field(
         "main", description="validation metric that picks the epoch; main: accuracy, or of a tagger of words entity_f1"
     )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout of the model that learns; without it the model's own"
+    )
     class_weights: bool = Field(False, description="weigh labels by how rare they are")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label's weight spread over all labels")
 

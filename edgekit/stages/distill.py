@@ -88,6 +88,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     Raises StageError where there is no teacher or the loss is not finite, DataError for data that do not fit.
     """
     from edgekit.nn.device import seeded, threads
+    from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import load_classifier, read_edits, save_model
     from edgekit.nn.train import Job, train
 
@@ -100,6 +101,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     # Seeded only here: whether the answers were on disk already must not change what is drawn for the student.
     with threads(context.threads), seeded(config.seed, context.device):
         student = load_classifier(source.path, task.labels, kind=task.kind, device=context.device)
+        set_dropout(student, config.dropout)
         insides = _insides(config, context, student, model, lesson, teacher, task) if model is not None else None
         validation = context.split("validation")
         job = Job(

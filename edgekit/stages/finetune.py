@@ -39,6 +39,7 @@ def finetune(source: Artifact, config: Finetune, out: Path, context: Context) ->
     Raises DataError for data that do not fit, StageError for a loss that is not finite.
     """
     from edgekit.nn.device import seeded, threads
+    from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import load_classifier, read_edits, save_model
     from edgekit.nn.train import train
 
@@ -47,6 +48,7 @@ def finetune(source: Artifact, config: Finetune, out: Path, context: Context) ->
     examples = examples_of(source.path, context.split("train"), task)
     with threads(context.threads), seeded(config.seed, context.device):
         model = load_classifier(source.path, task.labels, kind=task.kind, device=context.device)
+        set_dropout(model, config.dropout)
         job = _job(source, config, context, task, model, examples, metric)
         settings = config.with_rate(model.config.hidden_size, of=TEACHER_RATE)
         trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
