@@ -23,13 +23,13 @@ COMPARED = ("control", "slower3", "slower5")
 
 def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "edgekit"  # the same bytes each time
-    lines = (RESULTS / "gate_rounds.jsonl").read_text(encoding="utf-8").splitlines()
-    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    rounds = {row["compared"]: row["p50"] for row in rows if "compared" in row}
-    ways = {row["way"]: row["log_ratio"] for row in rows if "way" in row}
     (HERE / "images").mkdir(exist_ok=True)
-    _rounds(rounds)
-    _ways(ways)
+    _rounds({row["compared"]: row["p50"] for row in _rows("gate_rounds.jsonl")})
+    _ways({row["way"]: row["log_ratio"] for row in _rows("gate_ways.jsonl")})
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (RESULTS / name).read_text(encoding="utf-8").splitlines()]
 
 
 def _rounds(rounds: dict[str, list[float]]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness import answer
+from placement import settle
 
 MOST_ITEMS = 64  # in a burst
 
@@ -96,6 +97,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 
     Where one ends early, the turns end too, and there are results of those that were started.
     """
+    settle(max(spec["job"]["threads"] for spec in job["members"]))
     folder = Path(job["folder"])
     members: list[Member] = []
     cycles: list[dict[str, Any]] = []
