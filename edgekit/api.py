@@ -18,6 +18,7 @@ from edgekit.data.table import Table
 from edgekit.errors import UsageError
 from edgekit.execute import Done, Environment, execute
 from edgekit.library import find_recipe
+from edgekit.nn.processes import device_here, processes
 from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key, trained_labels
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Scalar, load_recipe, resolve
@@ -75,7 +76,7 @@ def run(
     check_out(out)
     where = ready_target(target)
     made = for_target(plan(recipe, params, overrides=overrides, store=store, out=out), where)
-    environment = Environment(made.store, progress or Silent(), choose_device(device), threads)
+    environment = Environment(made.store, _heard(progress), choose_device(device), threads)
     return run_plan(made, out, environment, where)
 
 
@@ -109,9 +110,10 @@ def run_stage(
     inputs, splits = step_inputs(stage, source.key, master.key if master else "", given)
     key = step_key(stage, config, inputs, task)
     step = PlanStep(stage, stage, config, "", "", splits, key, found.has(key), Cost(0, 0, 0.0))
-    environment = Environment(found, progress or Silent(), choose_device(device), threads)
+    environment = Environment(found, _heard(progress), choose_device(device), threads)
     done = execute(step, source, master, given, task, environment)
-    found.export(done.artifact, out)
+    if processes().main:
+        found.export(done.artifact, out)
     return done
 
 
@@ -161,6 +163,11 @@ def bench(
     return report
 
 
+def _heard(progress: Progress | None) -> Progress:
+    """Of several processes the main one says how far they are."""
+    return progress if progress is not None and processes().main else Silent()
+
+
 def choose_device(name: str) -> str:
     """`auto` is CUDA where torch has it, else the CPU. Raises UsageError for a device that is not there."""
     if name == "cpu":
@@ -168,7 +175,7 @@ def choose_device(name: str) -> str:
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return device_here() if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and torch.cuda.is_available():
         return name
     raise UsageError(f"no device {name!r} on this machine", hint="use auto or cpu; see: edgekit doctor")
@@ -177,7 +184,7 @@ def choose_device(name: str) -> str:
 def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables: Mapping[SplitName, Table]) -> None:
     spec = STAGES[stage]
     kind = source.task.kind if source.task else "text-classification"
-    if spec.task != kind:
+    if not spec.serves(kind):
         hint = f"use edgekit {other}" if (other := spec.counterpart()) else ""
         raise UsageError(f"{stage} is for {spec.task}; {source.path} is for {kind}", hint=hint)
     if source.format not in spec.accepts:
@@ -193,7 +200,8 @@ def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables:
 def _stage_task(stage: str, source: Artifact, task: Task | None, tables: Mapping[SplitName, Table]) -> Task | None:
     """The task that the options describe, with the labels of the training data (finetune) or of the model; an artifact
     of ours brings its own."""
-    own = source.task.labels if source.task else ()
     if task is None or (source.task is not None and not source.from_outside and stage != "finetune"):
         return source.task
-    return task.model_copy(update={"labels": trained_labels(own, tables.get("train")) if stage == "finetune" else own})
+    own = source.task.labels if source.task and source.task.kind == task.kind else ()
+    labels = trained_labels(task.kind, own, tables.get("train")) if stage == "finetune" else own
+    return task.model_copy(update={"labels": labels})

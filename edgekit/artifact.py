@@ -15,6 +15,7 @@ from edgekit.digest import SHORT, digest_file, digest_json, list_files
 from edgekit.errors import StoreError
 
 __all__ = [
+    "ENCODER_KINDS",
     "MANIFEST",
     "Artifact",
     "Facts",
@@ -33,6 +34,9 @@ Format = Literal["hf", "onnx", "gguf", "onnx-genai", "onnx-seq2seq", "openvino"]
 TaskKind = Literal["text-classification", "token-classification", "language-modeling", "text-to-text"]
 
 
+ENCODER_KINDS: tuple[TaskKind, ...] = ("text-classification", "token-classification")  # what their stages serve
+
+
 class Frozen(BaseModel):
     """Base of all values: immutable, unknown keys refused."""
 
@@ -42,7 +46,7 @@ class Frozen(BaseModel):
 class Task(Frozen):
     """What the model is for; it travels with the artifact, so that a file can be run without its recipe.
 
-    `max_length` in tokens: of a classifier's longest input, of a window of text that a language model is measured on.
+    `max_length` in tokens: of an encoder's longest input, of a window of text that a language model is measured on.
     `labels`: empty for a language model.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from edgekit.report.schema import BaselineEntry, Deployable
-from edgekit.rules import BYTES, COUNT, FRACTION, METRICS, RATE, TIME
+from edgekit.rules import BYTES, COUNT, DROPS, FRACTION, METRICS, RATE, TIME, main_metric
 
 __all__ = ["metric_value", "show"]
 
@@ -25,9 +25,9 @@ def metric_value(metric: str, entry: BaselineEntry, baseline: BaselineEntry | No
         return entry.instructions.median if entry.instructions is not None else None
     if metric == "size_ratio":
         return baseline.size_bytes / entry.size_bytes if baseline and entry.size_bytes else None
-    if metric == "accuracy_drop":
+    if metric in DROPS:
         drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
-        return drop.value if drop is not None else None
+        return drop.value if drop is not None and metric == f"{main_metric(entry.metrics)}_drop" else None
     if metric == "speedup":
         speedup = entry.speedup if isinstance(entry, Deployable) else None
         return speedup.value if speedup is not None else None
@@ -39,7 +39,7 @@ def show(metric: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "nothing" if value is None else "not a number"
     units = METRICS[metric].units
-    if metric == "accuracy_drop":
+    if metric in DROPS:
         return f"{value * 100:.2f}pt"
     if units == FRACTION:
         return f"{value * 100:.2f}%"

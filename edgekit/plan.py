@@ -10,7 +10,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from edgekit.artifact import Artifact, Task, library_versions
+from edgekit.artifact import ENCODER_KINDS, Artifact, Task, TaskKind, library_versions
 from edgekit.data.load import Columns
 from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
@@ -20,14 +20,15 @@ from edgekit.forecast import cost_of, next_shape, shape_of
 from edgekit.model_config import ModelConfig, number, positions, read_config
 from edgekit.nn.families import family_of
 from edgekit.optional import without_inexpressible
-from edgekit.recipe import MODEL, Resolved, ResolvedStep
+from edgekit.recipe import MODEL, Resolved, ResolvedStep, TaskSpec
 from edgekit.sample_size import sample_notes
 from edgekit.shapes import Cost, Shape
 from edgekit.source import open_model
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
-from edgekit.tasks.text_classification import label_names
+from edgekit.tasks.encoders import ENCODER_TASKS
+from edgekit.zero_shot import read_pairs
 
 __all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels"]
 
@@ -84,8 +85,7 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
 
     Raises PlanError with every obstacle at once; DataError and ModelError for inputs that cannot be read.
     """
-    label = recipe.task.label if recipe.task.kind == "text-classification" else ""
-    columns = Columns(text=recipe.task.text, pair=recipe.task.pair, label=label)
+    columns = _columns(recipe.task)
     splits = load_splits(recipe.data.sources(), columns)
     model = open_model(recipe.model)
     task = _task(recipe, model, splits)
@@ -94,12 +94,20 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     problems = _step_problems(recipe, splits, model)
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
+    if recipe.workload.pairs:
+        read_pairs(recipe.workload.pairs, 1)
     steps, problems = _plan_steps(recipe, model, task, splits, store)
     problems += _disk_problems(steps, store, out)
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
     few = sample_notes(recipe.rules, len(splits.tables["test"]))
     return Plan(recipe, model, task, splits, tuple(steps), store, (*splits.notes, *left_out, *few))
+
+
+def _columns(spec: TaskSpec) -> Columns:
+    if spec.kind not in ENCODER_TASKS:
+        return Columns(text=spec.text, pair=spec.pair)
+    return Columns(text=spec.text, pair=spec.pair, label=spec.label, label_kind=ENCODER_TASKS[spec.kind].label_kind)
 
 
 def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:
@@ -133,24 +141,27 @@ def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
     spec = recipe.task
     if spec.kind == "language-modeling":
         return Task(kind=spec.kind, max_length=spec.max_length)
-    own = model.task.labels if model.task else ()
+    own = model.task.labels if model.task and model.task.kind == spec.kind else ()
     trains = any(step.stage == "finetune" for step in recipe.steps)
     train = splits.tables.get("train")
-    labels = trained_labels(own, train) if trains else own
-    return Task(labels=labels, max_length=spec.max_length, pair=bool(spec.pair), segments=spec.segments)
+    labels = trained_labels(spec.kind, own, train) if trains else own
+    return Task(kind=spec.kind, labels=labels, max_length=spec.max_length, pair=bool(spec.pair), segments=spec.segments)
 
 
-def trained_labels(own: tuple[str, ...], train: Table | None) -> tuple[str, ...]:
+def trained_labels(kind: TaskKind, own: tuple[str, ...], train: Table | None) -> tuple[str, ...]:
     """The training data's labels; in the model's order where it already has the same ones, so that its head is kept."""
     if train is None or not train.labels:
         return own
-    found = label_names(train)
+    found = ENCODER_TASKS[kind].labels(train)
     return own if set(own) == set(found) else found
 
 
 def _with_task(model: Artifact, task: Task) -> Artifact:
+    """The model with the recipe's lengths and columns; an encoder with another task's head counts as one without."""
     if model.task is None:
         return model
+    if model.task.kind != task.kind and {model.task.kind, task.kind} <= set(ENCODER_KINDS):
+        return Artifact(model.path, model.manifest.model_copy(update={"task": None}))
     own = task.model_copy(update={"kind": model.task.kind, "labels": model.task.labels})
     return Artifact(model.path, model.manifest.model_copy(update={"task": own}))
 
@@ -172,7 +183,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         stage = STAGES[step.stage]
         source = formats[step.source]
         where = f"step {step.id}"
-        if stage.task != recipe.task.kind:
+        if not stage.serves(recipe.task.kind):
             hint = f"use {other}" if (other := stage.counterpart(recipe.task.kind)) else ""
             problems.append(Problem(where, f"{stage.name} is for {stage.task}, the task is {recipe.task.kind}", hint))
         if source not in stage.accepts:
@@ -187,7 +198,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         if stage.exports and not trained[step.source]:
             problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
         problems += _method_problems(step, source)
-        inherits = trained[step.source] and step.stage != "student"
+        inherits = trained[step.source] and step.stage not in ("student", "mlm-pretrain")
         trained[step.id] = inherits or step.stage in ("finetune", "distill", "lm-finetune", "lm-distill")
     for name in recipe.exports:
         if formats[name] == "hf":
@@ -195,6 +206,8 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
                 Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
             )
     problems += _length_problems(recipe, model)
+    if recipe.workload.pairs and recipe.task.kind != "language-modeling":
+        problems.append(Problem("workload.pairs", "are for language models", "leave it out"))
     if "test" not in splits.tables:
         problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
     return problems

@@ -1,8 +1,10 @@
 """A gate's rules: typed, one line each.
 
     RULE   = METRIC OP LIMIT [ "on" SCOPE ] [ "or inconclusive" ]
-    METRIC = accuracy | macro_f1 | accuracy_drop | agreement | perplexity | kld | latency.p50
-           | latency.p90 | latency.p99 | throughput | size | memory | instructions | speedup | size_ratio | parity
+    METRIC = accuracy | macro_f1 | accuracy_drop | entity_f1 | entity_precision | entity_recall | entity_f1_drop
+           | agreement | perplexity | kld | minimal_pairs
+           | latency.p50 | latency.p90 | latency.p99 | throughput | size | memory | instructions | speedup
+           | size_ratio | parity
     OP     = "<=" | ">=" | "<" | ">" | "=="
     LIMIT  = NUMBER[UNIT] | "baseline" [("+" | "-") NUMBER[UNIT | "%"]] | NUMBER"x" "baseline"
     SCOPE  = "any" | "all" | ["any of" | "all of"] ID {"," ID}
@@ -23,7 +25,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -31,6 +33,8 @@ from edgekit.artifact import Frozen
 from edgekit.errors import Problem, RecipeError
 
 __all__ = [
+    "DROPS",
+    "MAIN_METRICS",
     "METRICS",
     "Limit",
     "Metric",
@@ -39,6 +43,7 @@ __all__ = [
     "Rule",
     "find_rules",
     "load_rules",
+    "main_metric",
     "parse_rule",
     "parse_rules",
 ]
@@ -76,14 +81,20 @@ class Metric(Frozen):
     timed: bool = False
 
 
+MAIN_METRICS: Final = ("accuracy", "entity_f1")  # of tasks
+DROPS: Final = tuple(f"{name}_drop" for name in MAIN_METRICS)  # what is lost against the baseline, in points
 METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
     for metric in (
         Metric(name="accuracy", units=FRACTION, higher_is_better=True),
         Metric(name="macro_f1", units=FRACTION, higher_is_better=True),
         Metric(name="perplexity", units=PLAIN, higher_is_better=False),
+        Metric(name="minimal_pairs", units=FRACTION, higher_is_better=True),
         Metric(name="kld", units=PLAIN, higher_is_better=False, against_baseline=False),
-        Metric(name="accuracy_drop", units=FRACTION, higher_is_better=False, against_baseline=False),
+        Metric(name="entity_f1", units=FRACTION, higher_is_better=True),
+        Metric(name="entity_precision", units=FRACTION, higher_is_better=True),
+        Metric(name="entity_recall", units=FRACTION, higher_is_better=True),
+        *(Metric(name=name, units=FRACTION, higher_is_better=False, against_baseline=False) for name in DROPS),
         Metric(name="agreement", units=FRACTION, higher_is_better=True, against_baseline=False),
         Metric(name="latency.p50", units=TIME, higher_is_better=False, timed=True),
         Metric(name="latency.p90", units=TIME, higher_is_better=False, timed=True),
@@ -128,6 +139,11 @@ class Limit(Frozen):
             return f"{_text(self.number)}x baseline"
         sign = "-" if math.copysign(1, self.number) < 0 else "+"
         return f"baseline {sign} {_text(abs(self.number))}{self.unit}" if self.number else "baseline"
+
+
+def main_metric(known: Mapping[str, float | None]) -> str:
+    """Which of a file's metrics is its task's main one; accuracy where it has none."""
+    return next((name for name in MAIN_METRICS if known.get(name) is not None), MAIN_METRICS[0])
 
 
 class Rule(Frozen):

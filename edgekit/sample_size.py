@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Final
 
-from edgekit.rules import METRICS, Rule
+from edgekit.rules import MAIN_METRICS, METRICS, Rule
 from edgekit.statistics import LEVEL, Drop
 
 __all__ = ["accuracy_margin", "disagreement_of", "rows_needed", "sample_notes"]
@@ -38,13 +38,16 @@ def disagreement_of(drop: Drop, n: int) -> float:
 
 
 def accuracy_margin(rule: Rule) -> float | None:
-    """How much accuracy (a fraction) a rule lets a file lose against a baseline; None for other rules."""
+    """How much accuracy, or of another main metric (a fraction), a rule lets a file lose against a baseline; None for
+    other rules."""
     if rule.op not in ("<=", "<", ">=", ">"):
         return None
     factor = METRICS[rule.metric].units.get(rule.limit.unit, 1.0)
-    if rule.metric == "accuracy_drop" and rule.op in ("<=", "<"):
+    if rule.metric.removesuffix("_drop") not in MAIN_METRICS:
+        return None
+    if rule.metric.endswith("_drop") and rule.op in ("<=", "<"):
         return rule.limit.number * factor
-    if rule.metric == "accuracy" and rule.limit.kind == "offset" and rule.op in (">=", ">"):
+    if rule.limit.kind == "offset" and rule.op in (">=", ">"):
         return -rule.limit.number * factor
     return None
 
@@ -54,8 +57,8 @@ def sample_notes(rules: Sequence[Rule], rows: int) -> tuple[str, ...]:
     found = []
     for rule in rules:
         margin = accuracy_margin(rule)
-        if margin is None or margin <= 0:
-            continue
+        if margin is None or margin <= 0 or not rule.metric.startswith("accuracy"):
+            continue  # of F1 no share of right answers is known beforehand
         needed = rows_needed(margin, TYPICAL)
         if rows < needed:
             found.append(

@@ -22,6 +22,7 @@ from edgekit.model_config import read_config
 from edgekit.nn.families import family_of
 from edgekit.nn.load import Edits, read_edits
 from edgekit.stages.base import Config
+from edgekit.stages.export import openvino_obstacle
 
 __all__ = ["Cost", "Shape", "cost_of", "next_shape", "shape_of"]
 
@@ -69,6 +70,8 @@ def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Sh
     """The shape after a step, and why the step cannot work."""
     if stage == "prune":
         shape = _pruned(shape, config)
+    elif stage == "trim":
+        shape = _trimmed(shape, config)
     elif stage == "student":
         shape = _student(shape, config)
     elif stage == "factorize":
@@ -88,7 +91,7 @@ def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Map
         table_free = weights - _embedding_parameters(before)
         seconds = 6 * table_free * tokens * int(getattr(config, "epochs", 1)) / _operations_per_second()
         return Cost(after.bytes, PROCESS_BYTES + weights * TRAINING_BYTES, seconds + 3, after.bytes // 4)
-    if stage in ("prune", "factorize"):
+    if stage in ("prune", "trim", "factorize"):
         rows = min(1.0, int(getattr(config, "samples", 256)) / max(1, len(tables.get("train", Table(())))))
         seconds = 6 * weights * tokens * rows / _operations_per_second()
         return Cost(after.bytes, PROCESS_BYTES + weights * 12, seconds + 3, after.bytes // 4)
@@ -109,7 +112,8 @@ def parameters(shape: Shape, task: Task) -> int:
         dense += 4 * hidden * width + 2 * hidden * neurons
         total += 4 * hidden + 3 * width + hidden + neurons + hidden
     labels = max(len(task.labels), 2)
-    return int(total + dense * shape.factor + hidden * hidden + hidden + labels * (hidden + 1))
+    pooler = hidden * hidden + hidden if task.kind == "text-classification" else 0
+    return int(total + dense * shape.factor + pooler + labels * (hidden + 1))
 
 
 def _sizes(shape: Shape) -> tuple[int, int, int, int]:
@@ -146,6 +150,17 @@ def _pruned(shape: Shape, config: Config) -> Shape:
     return replace(shape, config=content, edits=edits)
 
 
+def _trimmed(shape: Shape, config: Config) -> Shape:
+    """As if the share held for heads and neurons alike; every layer will differ, by how much is not known yet."""
+    _, layers, heads, ffn = _sizes(shape)
+    share = float(getattr(config, "share", 1.0))
+    update = {
+        "heads": {layer: max(1, round(heads * share)) for layer in range(layers)},
+        "ffn": {layer: max(1, round(ffn * share)) + layer for layer in range(layers)},
+    }
+    return replace(shape, edits=shape.edits.model_copy(update=update))
+
+
 def _student(shape: Shape, config: Config) -> Shape:
     family = family_of(str(shape.config["model_type"]))
     names = {"layers": family.config_layers, "hidden": family.config_hidden, "heads": family.config_heads}
@@ -168,6 +183,8 @@ def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Pro
         from edgekit.formats.gguf_encoder import obstacles_of
 
         problems = obstacles_of(shape.config, shape.edits, task)
+    if file_format == "openvino" and (problem := openvino_obstacle(task)) is not None:
+        problems = [problem]
     if file_format == "openvino" and library_versions(("openvino",))["openvino"] == "absent":
         problems.append(Problem("", "openvino is not installed", "pip install 'edgekit[openvino]'"))
     return replace(shape, format=file_format, bytes=shape.bytes * width // 4), problems

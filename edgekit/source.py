@@ -5,12 +5,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgekit.artifact import MANIFEST, Artifact, Task
+from edgekit.artifact import MANIFEST, Artifact, Task, TaskKind
 from edgekit.errors import ModelError
 from edgekit.model_config import label_names, positions, read_config
 
 __all__ = ["open_model", "resolve_model"]
 
+HEADS: dict[str, TaskKind] = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+}
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "tokenizer.model", "sentencepiece.bpe.model"]
 
 
@@ -79,6 +83,7 @@ def _task_of(folder: Path) -> Task | None:
     architectures = str(config.get("architectures"))
     if "ForCausalLM" in architectures or "LMHeadModel" in architectures:
         return Task(kind="language-modeling", max_length=min(512, positions(config) or 512))
-    if "ForSequenceClassification" not in architectures or not names:
+    kind = next((kind for name, kind in HEADS.items() if name in architectures), None)
+    if kind is None or not names:
         return None
-    return Task(labels=names, max_length=min(128, positions(config) or 128))
+    return Task(kind=kind, labels=names, max_length=min(128, positions(config) or 128))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import ValidationError
 
+from edgekit.artifact import ENCODER_KINDS
 from edgekit.cli.options import common, config_of, config_options
 from edgekit.errors import Problem, UsageError
 from edgekit.stages import STAGES, Stage
@@ -22,8 +23,10 @@ __all__ = ["command"]
 EXAMPLES = {
     "finetune": "edgekit finetune ./bert tuned --train train.csv --validation val.csv --label-column intent",
     "distill": "edgekit distill small student --teacher tuned --train train.csv --validation val.csv",
+    "mlm-pretrain": "edgekit mlm-pretrain ./bert adapted --unlabeled texts.txt",
     "student": "edgekit student tuned small --layers 3 --hidden 192 --heads 6 --ffn 768",
     "prune": "edgekit prune tuned small --keep-layers 3 --ffn 0.5 --vocabulary --train train.csv",
+    "trim": "edgekit trim tuned small --share 0.6 --unlabeled texts.csv",
     "factorize": "edgekit factorize tuned thin --method whitened --rank-by budget --budget 0.5 --train train.csv",
     "quantize": "edgekit quantize onnx-folder int8 --method int8-dynamic",
     "export": "edgekit export tuned onnx-folder --format onnx --validation val.csv",
@@ -68,13 +71,21 @@ def _input_options(stage: Stage) -> list[click.Option]:
         text = f"The {split} data: csv, tsv, jsonl, parquet{', txt' if language else ''}, or hub:OWNER/NAME."
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
     if stage.reads:
-        options.append(click.Option(["--text-column"], default="text", show_default=True, help="Column of the text."))
+        default = "" if stage.serves("token-classification") else "text"
+        options.append(click.Option(["--text-column"], default=default, help="Column of the text. [default: text]"))
     if stage.reads and language:
         length = click.IntRange(8)
         help_ = "Tokens of a window of text. [default: as the model was opened, at most 512]"
         options.append(click.Option(["--max-length"], type=length, help=help_))
     elif stage.reads:
         options += [
+            click.Option(
+                ["--task"],
+                type=click.Choice(ENCODER_KINDS),
+                default=ENCODER_KINDS[0],
+                show_default=True,
+                help="What the model is for. Labelled words are read from columns tokens and labels, or a CoNLL file.",
+            ),
             click.Option(["--pair-column"], default="", help="Column of the second text, for pairs."),
             click.Option(
                 ["--label-column"], default="", help="Column of the label. [default: label, where the stage trains]"
@@ -130,6 +141,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
     from edgekit.artifact import Task
     from edgekit.data.load import Columns
     from edgekit.data.splits import load_splits
+    from edgekit.tasks.encoders import ENCODER_TASKS
 
     if not stage.reads:
         return {}, None
@@ -138,10 +150,18 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
         length = values["max_length"]
         task = Task(kind=stage.task, max_length=length) if length else None
         return load_splits(sources, Columns(text=values["text_column"])).tables, task
-    label = values["label_column"] or ("label" if stage.needs else "")  # who trains needs labels to choose the epoch by
-    columns = Columns(text=values["text_column"], pair=values["pair_column"], label=label)
+    kind = ENCODER_TASKS[values["task"]]
+    text, named = ("tokens", "labels") if kind.label_kind == "words" else ("text", "label")
+    label = values["label_column"] or (named if stage.needs else "")  # who trains needs labels to choose the epoch by
+    columns = Columns(
+        text=values["text_column"] or text, pair=values["pair_column"], label=label, label_kind=kind.label_kind
+    )
     splits = load_splits(sources, columns)
     task = Task(
-        labels=(), max_length=values["max_length"], pair=bool(values["pair_column"]), segments=values["segments"]
+        kind=kind.kind,
+        labels=(),
+        max_length=values["max_length"],
+        pair=bool(values["pair_column"]),
+        segments=values["segments"],
     )
     return splits.tables, task

@@ -10,7 +10,9 @@ import click
 
 from edgekit.cli.console import print_table
 from edgekit.report import sentences, words
+from edgekit.report.rulings import metric_name
 from edgekit.report.tables import Line, deployable_lines, files_caption, gate_lines
+from edgekit.rules import main_metric
 
 if TYPE_CHECKING:
     from edgekit.report.schema import Report
@@ -44,17 +46,18 @@ def show_gate(report: Report) -> None:
 
 
 def _steps(report: Report) -> None:
+    metric = main_metric(report.baseline.metrics if report.baseline else {})
     rows = [
         (
             step.id,
             step.facts.summary,
             words.size(step.size_bytes),
-            words.percent(step.metrics.get("accuracy")) if "accuracy" in step.metrics else "",
+            words.percent(step.metrics.get(metric)) if metric in step.metrics else "",
             "from the store" if step.cached else words.duration(step.seconds),
         )
         for step in report.steps
     ]
-    print_table("steps", ("step", "what it did", "size", "accuracy", "time"), rows, right=(2, 3, 4))
+    print_table("steps", ("step", "what it did", "size", metric_name(metric), "time"), rows, right=(2, 3, 4))
 
 
 def _lines(title: str, lines: Sequence[Line]) -> None:

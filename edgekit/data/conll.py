@@ -19,8 +19,8 @@ def read_conll(path: Path, text: str) -> tuple[list[str], list[Mapping[str, obje
     """The columns, and a row for each sentence: lists `tokens` and `labels`, and each field by its number from "1".
 
     Fields are parted by tabs, or in a file without any by spaces. Among tabs, a line that begins with "#" and has none
-    is a comment (CoNLL-U, Universal NER). Where the first field counts the words of each sentence, the word is the second
-    and the label the third (Universal NER); else the word is the first and the label the last (CoNLL-2003, WNUT).
+    is a comment (CoNLL-U, Universal NER). Where the first field counts the words of each sentence, the word is the
+    second and the label the third (Universal NER); else the word is the first and the label the last (CoNLL-2003).
     Raises DataError for a file without sentences, and for lines that have not as many fields as the first.
     """
     sentences = list(_sentences(text))

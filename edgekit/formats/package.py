@@ -18,28 +18,32 @@ NEEDS = {
     "gguf": "llama-cpp-python numpy",
     "openvino": "openvino tokenizers numpy",
 }
+PROGRAMS = {"text-classification": "classify", "token-classification": "tag"}  # examples/PROGRAM_FORMAT.py
+TITLES = {"text-classification": "A text classifier", "token-classification": "A tagger of words"}
 FILES = {"openvino": "model.xml`, `model.bin"}  # the others: model.FORMAT
 
-README = """# A text classifier as one {format} file
+README = """# {title} as one {format} file
 
 {count} labels, inputs up to {max_length} tokens{pair}. Made by edgekit; `manifest.json` says from what, by which
 steps, and with which digests. Its figures (latency, accuracy, size) stand in the report of the run that made it.
 
     pip install {needs}
-    python classify.py {example}
+    python {program} {example}
 
 | file | what |
 |---|---|
 | `{files}` | the model |
 | `labels.json` | label names by output number, longest input, padding |
-{tokenizer}| `classify.py` | an example program; needs only the packages above |
+{tokenizer}| `{program}` | an example program; needs only the packages above |
 | `manifest.json` | origin: parents, stage, config, library versions, sha256 of every file |
 """
 
 
 def write_package(source: Path, task: Task, out: Path, file_format: Literal["onnx", "gguf", "openvino"]) -> None:
-    """Write labels.json, README.md and classify.py into `out`, and copy the tokenizer where the format holds none."""
+    """Write labels.json, README.md and a program into `out`, and copy the tokenizer where the format holds none."""
+    program = PROGRAMS[task.kind]
     labels = {
+        "task": task.kind,
         "labels": list(task.labels),
         "max_length": task.max_length,
         "segments": task.segments,
@@ -49,8 +53,10 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
     (out / "labels.json").write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if file_format != "gguf":
         shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
-    shutil.copyfile(EXAMPLES / f"classify_{file_format}.py", out / "classify.py")
+    shutil.copyfile(EXAMPLES / f"{program}_{file_format}.py", out / f"{program}.py")
     text = README.format(
+        title=TITLES[task.kind],
+        program=f"{program}.py",
         format=file_format,
         files=FILES.get(file_format, f"model.{file_format}"),
         count=len(task.labels),

@@ -12,7 +12,7 @@ from edgekit.gate.found import Found, finite, of_value
 from edgekit.gate.paired import accuracy_note, drop_of
 from edgekit.gate.turns import by_turns, judge_turns, too_noisy
 from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report, RuleEntry
-from edgekit.rules import METRICS, Rule
+from edgekit.rules import METRICS, Rule, main_metric
 from edgekit.sample_size import accuracy_margin
 from edgekit.sequential import Verdict
 from edgekit.statistics import Chance, Interval
@@ -107,7 +107,7 @@ def _judge_value(
     if margin is not None and entry.accuracy_drop is not None:
         earlier = reference.entry if reference.entry is not report.baseline else None
         rows = report.conditions.n if report.conditions is not None else None
-        notes.append(accuracy_note(verdict, drop_of(entry, earlier), margin, rows))
+        notes.append(accuracy_note(verdict, drop_of(entry, earlier), margin, rows, main_metric(entry.metrics)))
     told = "; ".join([f"{sentence}: {'holds' if verdict == 'pass' else 'fails'}", *notes])
     return Found(verdict, told, value, limit, interval=interval)
 
@@ -161,7 +161,7 @@ def _interval(metric: str, entry: BaselineEntry) -> Interval | None:
 def _reasons(ours: Chance | None, theirs: Chance | None) -> tuple[str, ...]:
     """What fails the gate whatever the rules say."""
     return tuple(
-        f"the {name} is at chance level: accuracy {check.accuracy:.1%}, always answering the commonest label "
+        f"the {name} is at chance level: it scores {check.accuracy:.1%}, always answering the commonest label "
         f"{check.majority_share:.1%} (p = {check.p_value:.2g}); whatever keeps up with it proves nothing"
         for name, check in (("baseline", ours), ("baseline file", theirs))
         if check is not None and (check.at_chance or not math.isfinite(check.p_value))

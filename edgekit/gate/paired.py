@@ -19,15 +19,19 @@ def drop_of(entry: Deployable, earlier: BaselineEntry | None) -> Drop | None:
     return earlier.correctness.drop_to(entry.correctness)
 
 
-def accuracy_note(verdict: Verdict, drop: Drop | None, margin: float, rows: int | None) -> str:
-    """How far the verdict is from chance. `margin`: how much accuracy the rule lets a file lose (a fraction)."""
+def accuracy_note(
+    verdict: Verdict, drop: Drop | None, margin: float, rows: int | None, metric: str = "accuracy"
+) -> str:
+    """How far the verdict is from chance. `margin`: how much of the main `metric` the rule lets a file lose."""
     if drop is None:
         return "not paired, so chance is not ruled out"
     told = f"lost {drop.value * 100:.2f}pt [{drop.low * 100:.2f}, {drop.high * 100:.2f}]"
-    told += f", McNemar p = {drop.p_value:.2g}" if drop.p_value is not None else ""
+    exact = metric == "accuracy"  # an answer is right or wrong
+    told += f", {'McNemar' if exact else 'bootstrap'} p = {drop.p_value:.2g}" if drop.p_value is not None else ""
     if drop.high <= margin if verdict == "pass" else drop.low > margin:
         return f"{told}: the sample tells"
-    needed = rows_needed(margin, share) if rows and margin > 0 and (share := disagreement_of(drop, rows)) > 0 else 0
+    share = disagreement_of(drop, rows) if exact and rows else 0.0
+    needed = rows_needed(margin, share) if share > 0 and margin > 0 else 0
     if rows and needed > rows:
         return f"{told}: {rows:,} examples cannot tell, a margin of {margin * 100:.2g}pt takes about {needed:,}"
     return f"{told}: too close to the limit for this sample to tell"

@@ -32,9 +32,12 @@ def clean(report: Report) -> Report:
     return Report.model_validate(tidy(report.model_dump(by_alias=True)))
 
 
+FRACTIONS = ("accuracy", "f1", "agreement", "precision", "recall")  # ends of their names
+
+
 def metric(name: str, value: float | None) -> str:
     """A task metric: fractions as percentages, others as numbers."""
-    return words.percent(value) if name.endswith(("accuracy", "f1", "agreement")) else words.number(value)
+    return words.percent(value) if name.endswith(FRACTIONS) else words.number(value)
 
 
 def named(name: str) -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from edgekit.report import lineage, tradeoff, view, waterfall, words
 from edgekit.report.facts import about, clean, measured, numbers, skipped, step_state, warnings
 from edgekit.report.method import method
+from edgekit.report.rulings import title_of
 from edgekit.report.schema import Report, StepEntry
 from edgekit.report.sentences import comparison, headline, verdict, verdict_word
 from edgekit.report.tables import MARKS, deployable_lines, files_caption, gate_lines
+from edgekit.rules import main_metric
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -91,11 +93,12 @@ def _tiles(report: Report) -> list[_Tile]:
     value, unit = words.size(best.size_bytes).split(" ")
     was = f"was {words.size(baseline.size_bytes)}" if baseline else "the model file"
     tiles.append(_Tile("Size", value, unit, was))
-    accuracy = best.metrics.get("accuracy")
+    metric = main_metric(best.metrics)
+    accuracy = best.metrics.get(metric)
     if accuracy is not None:
-        before = baseline.metrics.get("accuracy") if baseline else None
+        before = baseline.metrics.get(metric) if baseline else None
         was = f"was {words.percent(before)}" if before is not None else "on the test data"
-        tiles.append(_Tile("Accuracy", words.percent(accuracy), "", was))
+        tiles.append(_Tile(title_of(metric), words.percent(accuracy), "", was))
     return tiles
 
 

@@ -6,9 +6,10 @@ from edgekit.report import words
 from edgekit.report.schema import RuleEntry
 from edgekit.rules import BYTES, COUNT, FRACTION, METRICS, RATE, TIME, TIMES, Rule, find_rules
 
-__all__ = ["failure", "metric_name", "metric_of", "range_text", "readings", "value_text"]
+__all__ = ["failure", "metric_name", "metric_of", "range_text", "readings", "title_of", "value_text"]
 
 _NAMES = {"speedup": "speed-up", "macro_f1": "macro-F1", "size_ratio": "size ratio", "memory": "peak memory"}
+_NAMES |= {"entity_f1": "entity F1", "entity_f1_drop": "entity F1 drop"}
 _OPS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above", "==": "exactly"}
 
 
@@ -29,12 +30,18 @@ def metric_name(metric: str) -> str:
     return _NAMES.get(metric, metric.replace(".", " ").replace("_", " "))
 
 
+def title_of(metric: str) -> str:
+    """Its name at the head of a column: "Accuracy", "Entity F1"."""
+    name = metric_name(metric)
+    return name[0].upper() + name[1:]
+
+
 def value_text(metric: str, value: float | None, finer: int = 0) -> str:
     """A metric's value in its unit, `finer` digits beyond the usual; "not measured" where there is none."""
     if value is None:
         return "not measured"
     units = METRICS[metric].units if metric in METRICS else None
-    if metric == "accuracy_drop":
+    if metric.endswith("_drop"):
         return f"{words.points(value, 1 + finer)} points"
     if units == FRACTION:
         return words.percent(value, 1 + finer)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from edgekit.report import words
-from edgekit.report.rulings import failure
+from edgekit.report.rulings import failure, metric_name
 from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report
-from edgekit.rules import Rule, find_rules
+from edgekit.rules import DROPS, MAIN_METRICS, Rule, find_rules, main_metric
 
 __all__ = ["baseline_name", "comparison", "file_kind", "headline", "runtime_name", "verdict", "verdict_word"]
 
@@ -25,7 +25,7 @@ _FORMATS = {
     "onnx-seq2seq": "ONNX",
 }
 _TOLERATED = 0.01  # accuracy that the headline may have lost where no rule says how much
-_QUALITY = ("accuracy", "macro_f1", "accuracy_drop", "agreement", "perplexity", "kld")
+_QUALITY = (*MAIN_METRICS, *DROPS, "macro_f1", "agreement", "perplexity", "kld", "minimal_pairs")
 
 
 def headline(report: Report) -> Deployable | None:
@@ -36,8 +36,8 @@ def headline(report: Report) -> Deployable | None:
     def lost(d: Deployable) -> float:
         if d.accuracy_drop is not None:
             return d.accuracy_drop.value
-        before = report.baseline.metrics.get("accuracy") if report.baseline else None
-        after = d.metrics.get("accuracy")
+        main = main_metric(d.metrics)
+        before, after = report.baseline.metrics.get(main) if report.baseline else None, d.metrics.get(main)
         return 0.0 if before is None or after is None else before - after
 
     def slow(d: Deployable) -> tuple[float, float, int]:
@@ -50,7 +50,7 @@ def headline(report: Report) -> Deployable | None:
     limits = _quality_limits(report)
 
     def keeps(d: Deployable) -> bool:
-        values = {**d.metrics, "accuracy_drop": lost(d)}
+        values = {**d.metrics, f"{main_metric(d.metrics)}_drop": lost(d)}
         found = ((rule, limit, values.get(rule.metric)) for rule, limit in limits)
         return all(value is not None and rule.holds(value, limit) for rule, limit, value in found)
 
@@ -112,10 +112,10 @@ def comparison(report: Report) -> str:
     best, baseline = headline(report), report.baseline
     if best is None:
         return "This run made no deployable."
-    accuracy = best.metrics.get("accuracy")
     if baseline is None:
-        known = [words.size(best.size_bytes)]
-        known += [f"{words.percent(accuracy)} accurate"] if accuracy is not None else []
+        metric, known = main_metric(best.metrics), [words.size(best.size_bytes)]
+        score, name = best.metrics.get(metric), "accurate" if metric == "accuracy" else metric_name(metric)
+        known += [f"{words.percent(score)} {name}"] if score is not None else []
         known += [f"{words.milliseconds(best.latency_ms.p50)} at the median"] if best.latency_ms else []
         return f"{best.id} is {_listed(known)}; there is no baseline to compare it with."
     return (
@@ -152,17 +152,18 @@ def _size(best: Deployable, baseline: BaselineEntry) -> str:
 
 
 def _accuracy(best: Deployable, baseline: BaselineEntry) -> str:
-    d = best.accuracy_drop
+    d, metric = best.accuracy_drop, main_metric(best.metrics)
+    name = metric_name(metric)
     if d is None:
-        before, after = baseline.metrics.get("accuracy"), best.metrics.get("accuracy")
+        before, after = baseline.metrics.get(metric), best.metrics.get(metric)
         if before is None or after is None:
             return "its accuracy was not compared"
-        return f"reaches {words.percent(after)} accuracy against {words.percent(before)} (not paired, no interval)"
+        return f"reaches {words.percent(after)} {name} against {words.percent(before)} (not paired, no interval)"
     if words.points(d.value) == "0.0":
-        return words.join("keeps its accuracy (0.0 points", f"{words.points_interval(d.low, d.high)})")
+        return words.join(f"keeps its {name} (0.0 points", f"{words.points_interval(d.low, d.high)})")
     if d.value > 0:
-        return words.join("loses", _points(d.value), "of accuracy", words.points_interval(d.low, d.high))
-    return words.join("gains", _points(-d.value), "of accuracy", words.points_interval(-d.high, -d.low))
+        return words.join("loses", _points(d.value), f"of {name}", words.points_interval(d.low, d.high))
+    return words.join("gains", _points(-d.value), f"of {name}", words.points_interval(-d.high, -d.low))
 
 
 def _points(fraction: float) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit.report import words
-from edgekit.report.rulings import range_text, readings
+from edgekit.report.rulings import range_text, readings, title_of
 from edgekit.report.schema import BaselineEntry, Deployable, Latency, Report, RuleEntry
 from edgekit.report.sentences import file_kind, headline
+from edgekit.rules import main_metric
 from edgekit.sequential import Verdict
 
 __all__ = ["MARKS", "Cell", "Line", "deployable_lines", "files_caption", "gate_lines"]
@@ -96,13 +97,14 @@ def _quality(entry: BaselineEntry, reference: str) -> tuple[Cell, ...]:
     found = entry.metrics
     if "perplexity" in found:
         told = f"{words.percent(found.get('accuracy'))} of next tokens"
+        told += f", {words.percent(found['minimal_pairs'])} of minimal pairs" if "minimal_pairs" in found else ""
         apart = reference or words.number(found.get("kld"))
         same = "" if reference else f"{words.percent(found.get('agreement'))} the same"
         return Cell("Perplexity", words.number(found["perplexity"]), told), Cell("KL divergence", apart, same)
-    f1 = found.get("macro_f1")
+    f1, metric = found.get("macro_f1"), main_metric(found)
     drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
     return (
-        Cell("Accuracy", words.percent(found.get("accuracy")), f"F1 {words.percent(f1)}" if f1 is not None else ""),
+        Cell(title_of(metric), words.percent(found.get(metric)), f"F1 {words.percent(f1)}" if f1 is not None else ""),
         Cell(
             "Points lost",
             reference or (words.points(drop.value) if drop else words.MISSING),

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from edgekit.report import words
 from edgekit.report.lineage import Node
+from edgekit.report.rulings import title_of
 from edgekit.report.schema import BaselineEntry, Deployable, Report
 from edgekit.report.sentences import headline
 from edgekit.report.tradeoff import Point
 from edgekit.report.waterfall import Panel, Row
+from edgekit.rules import main_metric
 
 __all__ = ["lineage", "panels", "plot_points"]
 
@@ -17,10 +19,10 @@ __all__ = ["lineage", "panels", "plot_points"]
 def plot_points(report: Report) -> list[Point]:
     """The measured files that have both a latency and an accuracy; whiskers are their intervals."""
     baseline = report.baseline
-    base = baseline.metrics.get("accuracy") if baseline else None
+    base = baseline.metrics.get(main_metric(baseline.metrics)) if baseline else None
     points = []
     for entry in (*((baseline,) if baseline else ()), *report.deployables):
-        accuracy, latency = entry.metrics.get("accuracy"), entry.latency_ms
+        accuracy, latency = entry.metrics.get(main_metric(entry.metrics)), entry.latency_ms
         if accuracy is None or latency is None:
             continue
         drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
@@ -88,7 +90,7 @@ def panels(report: Report) -> list[Panel]:
     return [
         Panel(
             "accuracy",
-            "Accuracy, change in points",
+            f"{title_of(main_metric(best.metrics if best else {}))}, change in points",
             "not measured",
             tuple(row(n, _accuracies(report), {}) for n in order),
         ),
@@ -104,8 +106,8 @@ def _files(report: Report) -> dict[str, BaselineEntry]:
 def _accuracies(report: Report) -> dict[str, float]:
     """Of the file in its runtime where there is one, else of the step's output in torch."""
     files = _files(report)
-    found = {s.id: s.metrics.get("accuracy") for s in report.steps}
-    found |= {n: a for n, e in files.items() if (a := e.metrics.get("accuracy")) is not None}
+    found = {s.id: s.metrics.get(main_metric(s.metrics)) for s in report.steps}
+    found |= {n: a for n, e in files.items() if (a := e.metrics.get(main_metric(e.metrics))) is not None}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, ValidationError
 
-from edgekit.artifact import Artifact, Frozen, TaskKind
+from edgekit.artifact import ENCODER_KINDS, Artifact, Frozen, TaskKind
 from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job, Place
 from edgekit.runtimes import Runtimes
@@ -62,6 +62,8 @@ def runtimes_for(kind: TaskKind, runtimes: Runtimes) -> Runtimes:
     """
     if kind == "text-classification":
         return runtimes
+    if kind in ENCODER_KINDS:  # llama.cpp's heads answer once a text
+        return {name: runtime for name, runtime in runtimes.items() if name != "gguf"}
     if "hf" not in runtimes:
         return {}
     provider = runtimes["hf"].provider

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
+from edgekit.artifact import ENCODER_KINDS
+
 if TYPE_CHECKING:
     from edgekit.artifact import Artifact, TaskKind
     from edgekit.stages.base import Config, Context, Outcome, SplitName
@@ -29,6 +31,7 @@ class Stage:
     reads: tuple[SplitName, ...] = ()  # splits it uses where they are given (they are in the cache key)
     needs: tuple[SplitName, ...] = ()  # splits it cannot do without
     teacher: bool = False
+    trains: bool = False  # in several processes, where they were started, all of them work on it
     task: TaskKind = "text-classification"
     libraries: tuple[str, ...] = ("torch", "transformers", "tokenizers")
 
@@ -48,6 +51,10 @@ class Stage:
     def exports(self) -> bool:
         """Whether it writes the first file that a runtime executes, in a format that its config names."""
         return self.gives == "config"
+
+    def serves(self, kind: TaskKind) -> bool:
+        """Whether it works on models for such a task: an encoder's stages do for all of theirs."""
+        return self.task == kind or {self.task, kind} <= set(ENCODER_KINDS)
 
     def counterpart(self, kind: TaskKind) -> str:
         """The stage that does the same for that kind of task; empty where there is none."""
@@ -76,6 +83,7 @@ STAGES: dict[str, Stage] = {
             gives="hf",
             reads=("train", "validation"),
             needs=("train", "validation"),
+            trains=True,
         ),
         Stage(
             "distill",
@@ -84,7 +92,16 @@ STAGES: dict[str, Stage] = {
             gives="hf",
             reads=("train", "validation", "unlabeled"),
             needs=("train", "validation"),
+            trains=True,
             teacher=True,
+        ),
+        Stage(
+            "mlm-pretrain",
+            "Train an encoder to find masked tokens of your texts, before it is fine-tuned.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("unlabeled", "train", "validation"),
+            trains=True,
         ),
         Stage("student", "Make a smaller model of a given shape from a larger one.", accepts=("hf",), gives="hf"),
         Stage(
@@ -93,6 +110,14 @@ STAGES: dict[str, Stage] = {
             accepts=("hf",),
             gives="hf",
             reads=("train", "validation", "unlabeled"),
+        ),
+        Stage(
+            "trim",
+            "Remove heads and FFN neurons within a measured budget, without labels or training.",
+            accepts=("hf",),
+            gives="hf",
+            reads=("train", "unlabeled"),
+            libraries=ONNX_LIBRARIES,
         ),
         Stage(
             "factorize",
@@ -124,6 +149,7 @@ STAGES: dict[str, Stage] = {
             gives="hf",
             reads=("train", "validation"),
             needs=("train", "validation"),
+            trains=True,
             task="language-modeling",
             libraries=(*HF_LIBRARIES, "peft"),
         ),
@@ -134,6 +160,7 @@ STAGES: dict[str, Stage] = {
             gives="hf",
             reads=("train", "validation", "unlabeled"),
             needs=("train", "validation"),
+            trains=True,
             teacher=True,
             task="language-modeling",
         ),

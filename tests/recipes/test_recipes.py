@@ -149,7 +149,7 @@ def test_distill_to_smaller_makes_the_shape_that_was_asked_for(bench: Bench, cla
 
 
 def test_every_recipe_is_run_here_or_with_the_language_models() -> None:
-    here = {"text-classifier", "quantize-only", "distill-to-smaller"}
+    here = {"text-classifier", "quantize-only", "distill-to-smaller", "token-classifier"}
     assert set(names()) == here | set(test_language_recipes.RECIPES)
 
 

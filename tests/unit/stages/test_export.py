@@ -69,7 +69,7 @@ def test_what_gguf_cannot_express_is_refused_with_a_way_out(
 
 def test_a_model_without_a_trained_head_is_refused(tiny: Callable[..., Path], tmp_path: Path) -> None:
     source = Artifact.outside(tiny("bert", head=False), None)
-    with pytest.raises(StageError, match="no trained classification head"):
+    with pytest.raises(StageError, match="no trained head"):
         export(source, Export(), folder(tmp_path / "out"), CONTEXT)
 
 
