@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgekit.artifact import Artifact, Task
+from edgekit.artifact import Artifact, Task, TaskKind
 from edgekit.data.table import Table
 from edgekit.errors import UsageError
 from edgekit.execute import Done, Environment, execute
@@ -183,9 +183,9 @@ def choose_device(name: str) -> str:
 
 def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables: Mapping[SplitName, Table]) -> None:
     spec = STAGES[stage]
-    kind = source.task.kind if source.task else "text-classification"
+    kind: TaskKind = source.task.kind if source.task else "text-classification"
     if not spec.serves(kind):
-        hint = f"use edgekit {other}" if (other := spec.counterpart()) else ""
+        hint = f"use edgekit {other}" if (other := spec.counterpart(kind)) else ""
         raise UsageError(f"{stage} is for {spec.task}; {source.path} is for {kind}", hint=hint)
     if source.format not in spec.accepts:
         wanted = " or ".join(spec.accepts)

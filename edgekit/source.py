@@ -76,13 +76,16 @@ def _from_hub(name: str) -> Path:
 def _task_of(folder: Path) -> Task | None:
     """The task of a folder that already is a classifier or a language model; None for a bare encoder.
 
-    The longest input defaults to 128 tokens, a language model's window to 512, or less where there are fewer positions.
+    The longest input defaults to 128 tokens, a language model's window and a text-to-text model's input to 512, or less
+    where there are fewer positions.
     """
     config = read_config(folder)
     names = label_names(config)
     architectures = str(config.get("architectures"))
     if "ForCausalLM" in architectures or "LMHeadModel" in architectures:
         return Task(kind="language-modeling", max_length=min(512, positions(config) or 512))
+    if config.get("is_encoder_decoder") and ("ForConditionalGeneration" in architectures or "MTModel" in architectures):
+        return Task(kind="text-to-text", max_length=min(512, positions(config) or 512))
     kind = next((kind for name, kind in HEADS.items() if name in architectures), None)
     if kind is None or not names:
         return None

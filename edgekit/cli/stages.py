@@ -35,6 +35,7 @@ EXAMPLES = {
     "lm-prune": "edgekit lm-prune ./smollm small --parameters 0.7 --train texts.txt",
     "lm-quantize": "edgekit lm-quantize ./smollm int4 --method gptq --train texts.txt",
     "lm-export": "edgekit lm-export ./smollm phone --format gguf --type q4_k_m --train texts.txt --validation held.txt",
+    "seq2seq-export": "edgekit seq2seq-export ./t5-small phone --precision int8 --validation texts.txt",
 }
 
 
@@ -64,7 +65,7 @@ def _help(stage: Stage) -> str:
 
 def _input_options(stage: Stage) -> list[click.Option]:
     options = []
-    language = stage.task == "language-modeling"
+    language = stage.task != "text-classification"
     if stage.teacher:
         options.append(click.Option(["--teacher"], required=True, help="The model to learn from."))
     for split in stage.reads:
@@ -75,7 +76,7 @@ def _input_options(stage: Stage) -> list[click.Option]:
         options.append(click.Option(["--text-column"], default=default, help="Column of the text. [default: text]"))
     if stage.reads and language:
         length = click.IntRange(8)
-        help_ = "Tokens of a window of text. [default: as the model was opened, at most 512]"
+        help_ = "Tokens of a window of text, or of an input. [default: as the model was opened, at most 512]"
         options.append(click.Option(["--max-length"], type=length, help=help_))
     elif stage.reads:
         options += [
@@ -146,7 +147,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
     if not stage.reads:
         return {}, None
     sources: dict[SplitName, str] = {name: values.get(name) or "" for name in stage.reads}
-    if stage.task == "language-modeling":
+    if stage.task != "text-classification":
         length = values["max_length"]
         task = Task(kind=stage.task, max_length=length) if length else None
         return load_splits(sources, Columns(text=values["text_column"])).tables, task
