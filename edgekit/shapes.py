@@ -86,8 +86,8 @@ def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Sh
 def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Mapping[SplitName, Table]) -> Cost:
     """What a step should need. Training counts 6 operations per parameter and token, everything else 2."""
     weights = before.bytes // 4
-    tokens = _tokens(tables, ("train", "unlabeled") if stage == "distill" else ("train",))
-    if stage in ("finetune", "distill"):
+    tokens = _tokens(tables, ("train", "unlabeled") if stage in ("distill", "mlm-pretrain") else ("train",))
+    if stage in ("finetune", "distill", "mlm-pretrain"):
         table_free = weights - _embedding_parameters(before)
         seconds = 6 * table_free * tokens * int(getattr(config, "epochs", 1)) / _operations_per_second()
         return Cost(after.bytes, PROCESS_BYTES + weights * TRAINING_BYTES, seconds + 3, after.bytes // 4)
