@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edgekit.artifact import Artifact, Manifest, Task, entries, library_versions, machine_name
 from edgekit.data.table import Table
 from edgekit.errors import StageError
+from edgekit.nn.processes import HelpedError, Processes, processes
 from edgekit.plan import PlanStep
 from edgekit.progress import Progress
 from edgekit.stages import STAGES
@@ -48,23 +52,56 @@ def execute(
 ) -> Done:
     """Run a step unless its artifact is there.
 
-    Two processes with the same step: one works, the other waits and takes the result. A failure leaves nothing but what
-    the stage keeps in its scratch folder to resume. Raises StageError for a stage that failed or changed nothing.
+    Two runs with the same step: one works, the other waits and takes the result. Of several processes of one run
+    (`nn/processes.py`) the main one does this, and the others help where the stage trains. A failure leaves nothing but
+    what the stage keeps in its scratch folder to resume. Raises StageError for a stage that failed or changed nothing.
     """
     start = time.perf_counter()
-    store, progress = environment.store, environment.progress
+    world, store, progress = processes(), environment.store, environment.progress
+    if not world.main:
+        artifact, made = _help(step, source, teacher, tables, task, environment, world)
+        return Done(step, artifact, not made, time.perf_counter() - start)
     found = store.get(step.key)
     if found is not None:
         store.touch(found)
+        world.told(False)
+        world.wait()
         return Done(step, found, True, time.perf_counter() - start)
     if step.cached:
         progress.say(f"{step.id}: the artifact in the store is damaged; making it again")
     with store.lock(step.key, lambda: progress.say(f"{step.id}: another run is at this step; waiting for it")):
         found = store.get(step.key)
-        if found is not None:
-            return Done(step, found, True, time.perf_counter() - start)
-        artifact = _make(step, source, teacher, tables, task, environment)
-    return Done(step, artifact, False, time.perf_counter() - start)
+        world.told(found is None)
+        artifact = found or _make(step, source, teacher, tables, task, environment)
+    world.wait()
+    return Done(step, artifact, found is not None, time.perf_counter() - start)
+
+
+def _help(
+    step: PlanStep,
+    source: Artifact,
+    teacher: Artifact | None,
+    tables: Mapping[SplitName, Table],
+    task: Task | None,
+    environment: Environment,
+    world: Processes,
+) -> tuple[Artifact, bool]:
+    """Train along with the main process, or wait for it. Returns what it made, and whether it had to.
+
+    Raises StageError where that is not to be found.
+    """
+    stage, store = STAGES[step.stage], environment.store
+    wanted = world.told(False)
+    if wanted and stage.trains:
+        context = _context(step, teacher, tables, task, environment)
+        with TemporaryDirectory() as out, suppress(HelpedError):
+            stage.function()(source, step.config, Path(out), context)
+    world.wait()
+    artifact = store.get(step.key)
+    if artifact is None:
+        what = f"process {world.rank} does not find what the main process made of step {step.id}"
+        raise StageError(what, hint="all of them must see the same --store folder")
+    return artifact, wanted
 
 
 def _make(
@@ -78,15 +115,7 @@ def _make(
     stage = STAGES[step.stage]
     start = time.perf_counter()
     with environment.store.filling(step.key) as out:
-        context = Context(
-            data={name: tables[name] for name in step.splits},
-            teacher=teacher,
-            task=task,
-            scratch=environment.store.scratch(step.key),
-            device=environment.device,
-            threads=environment.threads,
-            progress=environment.progress,
-        )
+        context = _context(step, teacher, tables, task, environment)
         outcome = stage.function()(source, step.config, out, context)
         if not outcome.facts.changed:
             raise StageError(f"step {step.id} changed nothing: {outcome.facts.summary}", hint="leave the step out")
@@ -106,6 +135,24 @@ def _make(
             machine=machine_name(),
         )
         return environment.store.commit(out, manifest)
+
+
+def _context(
+    step: PlanStep,
+    teacher: Artifact | None,
+    tables: Mapping[SplitName, Table],
+    task: Task | None,
+    environment: Environment,
+) -> Context:
+    return Context(
+        data={name: tables[name] for name in step.splits},
+        teacher=teacher,
+        task=task,
+        scratch=environment.store.scratch(step.key),
+        device=environment.device,
+        threads=environment.threads,
+        progress=environment.progress,
+    )
 
 
 def _parents(source: Artifact, teacher: Artifact | None, context: Context) -> dict[str, str]:

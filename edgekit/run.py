@@ -13,9 +13,10 @@ from edgekit.data.table import Table
 from edgekit.errors import EdgekitError, UsageError
 from edgekit.execute import Done, Environment, execute
 from edgekit.measuring import Subject, make_report, write_report
+from edgekit.nn.processes import processes
 from edgekit.plan import Plan
 from edgekit.recipe import MODEL
-from edgekit.report.schema import Report, StepEntry
+from edgekit.report.schema import Report, StepEntry, load_report
 from edgekit.targets import Target
 
 __all__ = ["check_out", "run_plan"]
@@ -24,10 +25,14 @@ __all__ = ["check_out", "run_plan"]
 def run_plan(plan: Plan, out: Path, environment: Environment, target: Target) -> Report:
     """Run all steps, copy the deployables to `out`, measure them at the target, judge, and write the reports.
 
-    Raises what the stages and runtimes raise; finished steps stay in the store.
+    Of several processes all but the main one wait for its report. Raises what the stages and runtimes raise; finished
+    steps stay in the store.
     """
     start = time.perf_counter()
-    done = _execute_all(plan, environment)
+    done, world = _execute_all(plan, environment), processes()
+    if not world.main:
+        world.wait()
+        return load_report(out / "report.json")
     recipe = plan.recipe
     test = plan.splits.tables["test"]
     steps = tuple(_step_entry(plan, item, test, environment) for item in done.values())
@@ -51,6 +56,7 @@ def run_plan(plan: Plan, out: Path, environment: Environment, target: Target) ->
         cache=plan.store.predictions,
     )
     write_report(report, bench, out)
+    world.wait()
     return report
 
 

@@ -16,6 +16,7 @@ from edgekit.errors import StageError
 from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
 from edgekit.nn.device import seeded
 from edgekit.nn.optimizer import make_optimizer, make_schedule
+from edgekit.nn.processes import HelpedError, processes, shard
 from edgekit.nn.settings import Training
 
 if TYPE_CHECKING:
@@ -126,10 +127,14 @@ def train(job: Job, settings: Training, *, scratch: Path | None, progress: Progr
 
     With a `scratch` folder the run is checkpointed there, and a second call goes on from the checkpoint; on the same
     device in fp32 with as many threads it ends with the same bits as an unbroken run.
-    Raises StageError for a loss that is not finite, and where a checkpoint cannot be written.
+    Where several processes were started (`processes`), each batch is shared out among them; all but the main one end
+    with HelpedError. Raises StageError for a loss that is not finite, and where a checkpoint cannot be written.
     """
     with seeded(settings.seed, device):
-        return _Run(job, settings, scratch, device).go(progress)
+        trained = _Run(job, settings, scratch, device).go(progress)
+    if not processes().main:
+        raise HelpedError
+    return trained
 
 
 def steps_per_epoch(rows: int, settings: Training) -> int:
@@ -155,6 +160,7 @@ class _Run:
     def __init__(self, job: Job, settings: Training, scratch: Path | None, device: str) -> None:
         self.job, self.settings, self.device = job, settings, device
         self.path = scratch / CHECKPOINT if scratch else None
+        self.world = processes()
         self.parameters = {f"model.{n}": p for n, p in job.model.named_parameters() if p.requires_grad}
         rates = {f"model.{name}": rate for name, rate in job.rates.items()}
         if job.extra is not None:
@@ -185,6 +191,7 @@ class _Run:
             warmup=self.settings.warmup,
             done=self.step,
         )
+        self.start_alike()
         self.job.model.train()
         left = self.total - self.step
         for group in progress.track(self.plan(), "training", total=left):
@@ -197,6 +204,14 @@ class _Run:
         self.job.model.eval()
         best = max(self.history, key=self.score)
         return Trained(self.history, best, self.step, resumed, self.exhausted())
+
+    def start_alike(self) -> None:
+        """All processes have the main one's weights; each has dropout of its own."""
+        import torch
+
+        self.world.as_main([*(p.data for p in self.parameters.values()), *self.job.model.buffers()])
+        if not self.world.main:
+            torch.manual_seed(self.settings.seed + self.world.rank + self.step * self.world.size)
 
     def plan(self) -> Iterator[list[list[int]]]:
         """The batches of each step that is left. Looks at `step` and `history` as it goes."""
@@ -212,14 +227,18 @@ class _Run:
         """One optimizer step; each batch counts by its rows' weights."""
         import torch
 
-        weights = [self.weigh(batch) for batch in group]
-        for batch, weight in zip(group, weights, strict=True):
-            loss = self.job.loss(batch)
-            value = loss.item()
-            self.check(value, "the loss")
-            (loss * (weight / sum(weights))).backward()  # type: ignore[no-untyped-call]
-            self.loss_sum += value * weight
-        self.weight += sum(weights)
+        total = sum(self.weigh(batch) for batch in group)
+        loss_sum = 0.0
+        for batch in group:
+            if mine := shard(batch, self.world):
+                loss, weight = self.job.loss(mine), self.weigh(mine)
+                loss_sum += loss.item() * weight
+                (loss * (weight / total)).backward()  # type: ignore[no-untyped-call]
+        (loss_sum,) = self.world.added([loss_sum])
+        self.check(loss_sum / total, "the loss")
+        self.world.add_gradients(self.parameters.values())
+        self.loss_sum += loss_sum
+        self.weight += total
         if self.settings.clip:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
             self.check(norm.item(), "the gradient")
@@ -234,7 +253,7 @@ class _Run:
 
     def finish_epoch(self, progress: Progress) -> None:
         number = self.step // self.per_epoch
-        figures = self.job.evaluate()
+        figures = self.world.figures_of_main(self.job.evaluate())
         for name, value in figures.items():
             self.check(value, f"the validation {name}")
         epoch = Epoch(epoch=number, loss=self.loss_sum / self.weight, figures=figures)
@@ -273,7 +292,7 @@ class _Run:
     def save(self) -> None:
         import torch
 
-        if self.path is None:
+        if self.path is None or not self.world.main:
             return
         tensors: dict[str, torch.Tensor] = {n: p.data for n, p in self.parameters.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
