@@ -24,8 +24,11 @@ from edgekit.statistics import Chance, Drop, chance_check
 from edgekit.targets import Target
 from edgekit.tasks.encoders import ENCODER_TASKS
 from edgekit.tasks.language_modeling import Windows, make_windows, targets_of
+from edgekit.zero_shot import blimp_score, read_pairs
 
 __all__ = ["Answers", "answers_of", "at_chance", "drop_between", "reference_metrics", "same_label", "windows_of"]
+
+PAIRS = 2000  # sentences are short: this is a minute for a small model
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ def answers_of(
         tracked = progress.track(names, f"accuracy on {len(table)} rows", len(names))
         return {name: _classified(artifacts[name], table, workload, target, cache) for name in tracked}
     venue = Venue(target.transport, target.runtimes, workload.threads, cache)
+    pairs = read_pairs(workload.pairs, PAIRS) if workload.pairs else None
     tracked = progress.track(names, f"perplexity on {windows.scored:,} tokens", len(names))
     with _reference(artifacts[baseline], windows, workload, cache) as reference:
-        return {name: _modeled(artifacts[name], windows, reference, table.digest, venue) for name in tracked}
+        return {name: _modeled(artifacts[name], windows, reference, pairs, table.digest, venue) for name in tracked}
 
 
 def windows_of(artifact: Artifact, table: Table, workload: Workload) -> Windows | None:
@@ -146,9 +150,13 @@ def _reference(base: Artifact, windows: Windows, workload: Workload, cache: Path
         yield reference_of(base, windows, folder, threads=workload.threads)
 
 
-def _modeled(artifact: Artifact, windows: Windows, reference: Path, data: str, venue: Venue) -> Answers:
+def _modeled(
+    artifact: Artifact, windows: Windows, reference: Path, pairs: Table | None, data: str, venue: Venue
+) -> Answers:
     scores = score_windows(artifact, windows, reference=reference, venue=venue)
     truth, labels = targets_of(windows), scores.top1.ravel()
     right = labels == truth
     metrics = {"accuracy": float(np.mean(right)), **scores.metrics}
+    if pairs is not None:
+        metrics["minimal_pairs"] = blimp_score(artifact, pairs, artifact.path, venue=venue).accuracy.value
     return Answers(labels, truth, metrics, Correctness.pack(right.tolist(), data))
