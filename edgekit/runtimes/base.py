@@ -55,8 +55,8 @@ class Workload(Frozen):
     )
     pairs: str = Field(
         "",
-        description="minimal pairs that a language model is scored on, at most 2,000: a file or folder of sentence_good "
-        "and sentence_bad (BLiMP)",
+        description="minimal pairs that a language model is scored on, at most 2,000: a file or folder of "
+        "sentence_good and sentence_bad (BLiMP)",
     )
     seed: int = Field(0, ge=0, description="order of turns and items")
 
