@@ -19,14 +19,13 @@ from pathlib import Path
 from benchmarks.decoders_bed import Bed
 from benchmarks.decoders_identical import equal_tensors
 from benchmarks.decoders_model import TRUE_SHAPE, write_model
-from benchmarks.record import Figure, peers_folder
+from benchmarks.record import PEERS, Figure, peers_folder
 from edgekit.errors import StageError
 
 __all__ = ["figures"]
 
 FIGURES = {"q8_0": "gguf.time_ratio", "q4_k_m": "gguf.time_ratio_q4_k_m"}
 ROUNDS = 3
-PEERS = Path(__file__).parent / "peers"
 MB = 1e6
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.decoders_bed import DRAWS, LENGTH, Bed, Doubles
+from benchmarks.decoders_bed import DRAWS, LENGTH, Bed, Doubles, bootstrap
 from benchmarks.record import Figure
 from edgekit.artifact import Artifact
 from edgekit.evaluate_lm import reference_of, score_windows
@@ -26,14 +26,20 @@ GRIDS = {"int4.format_gap": ("q4_0", True), "int4.format_gap_q4_1": ("q4_1", Fal
 
 def figures(bed: Bed, scratch: Path) -> Iterator[Figure]:
     reference = reference_of(bed.original, bed.held_out, scratch)
+
+    def divergences(file: Artifact) -> Doubles:
+        scores = score_windows(file, bed.held_out, reference=reference)
+        assert scores.kld is not None
+        return np.asarray(scores.kld.mean(axis=1))
+
+    peer = bed.stage("lm-export", FILES["genai"], bed.model, scratch / "builder", scratch / "store")
+    theirs = divergences(peer)
     for figure, (kind, symmetric) in GRIDS.items():
         files = write_files(bed, scratch / kind, symmetric)
-        found = {}
-        for name, file in files.items():
-            scores = score_windows(file, bed.held_out, reference=reference)
-            assert scores.kld is not None
-            found[name] = scores.kld.mean(axis=1)
+        found = {name: divergences(file) for name, file in files.items()}
         yield gap(figure, kind, found, bed)
+        if symmetric:
+            yield beside_builder(bed, found["genai"], theirs, files["genai"].size_bytes, peer.size_bytes)
 
 
 def write_files(bed: Bed, folder: Path, symmetric: bool) -> dict[str, Artifact]:
@@ -64,4 +70,19 @@ def gap(figure: str, kind: str, found: dict[str, Doubles], bed: Bed) -> Figure:
         conditions=f"llama-6m, gptq, {kind} of blocks of 32, 8-bit embeddings; KL divergence from torch float32: "
         f"{whole['gguf']:.6f} in llama.cpp, {whole['genai']:.6f} in onnxruntime-genai (accuracy level 4), held-out "
         f"windows of {LENGTH}, second halves",
+    )
+
+
+def beside_builder(bed: Bed, ours: Doubles, theirs: Doubles, size: int, peer_size: int) -> Figure:
+    low, high = bootstrap(ours, theirs)
+    return Figure(
+        figure="int4.kld_ratio_builder",
+        value=float(ours.mean() / theirs.mean()),
+        low=low,
+        high=high,
+        unit="KL divergence, ours / theirs",
+        against="int4 by onnxruntime-genai's builder alone",
+        n=bed.held_out.scored,
+        conditions=f"llama-6m, gptq, blocks of 32, symmetric; KL divergence {ours.mean():.5f} (theirs "
+        f"{theirs.mean():.5f}) from torch float32 at accuracy level 4, {size:,} bytes (theirs {peer_size:,})",
     )

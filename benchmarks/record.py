@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,10 @@ from pathlib import Path
 from edgekit.artifact import Frozen
 from edgekit.machine import describe
 
-__all__ = ["Figure", "arguments", "data_folder", "keep", "peers_folder"]
+__all__ = ["PEERS", "RESULTS", "Figure", "arguments", "data_folder", "keep", "peer_python", "peers_folder"]
 
 RESULTS = Path(__file__).parent / "results"
+PEERS = Path(__file__).parent / "peers"  # scripts that run in peers' processes and environments
 
 
 class Figure(Frozen):
@@ -51,6 +53,18 @@ def peers_folder() -> Path:
     folder = Path(__file__).resolve().parents[1] / "build" / "peers"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def peer_python(name: str, *packages: str) -> Path:
+    """The Python of an environment of its own with these packages; it is made where it is not there."""
+    home = peers_folder() / name
+    python = home / "bin" / "python"
+    if not (home / "ready").is_file():
+        print(f"setting up {name} in {home}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True)
+        (home / "ready").touch()
+    return python
 
 
 def keep(name: str, figures: Sequence[Figure], options: argparse.Namespace) -> None:
