@@ -191,6 +191,8 @@ class _Run:
             warmup=self.settings.warmup,
             done=self.step,
         )
+        if self.world.size > 1:
+            progress.say(f"{self.world.size} processes share each batch")
         self.start_alike()
         self.job.model.train()
         left = self.total - self.step

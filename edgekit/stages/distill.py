@@ -142,6 +142,7 @@ def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:
 
 
 def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Context, task: Task, load: Load) -> Lesson:
+    from edgekit.nn.processes import processes
     from edgekit.nn.teacher import teacher_logits
 
     train, validation, kind = context.split("train"), context.split("validation"), task_kind(task)
@@ -152,9 +153,10 @@ def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Conte
     folder = context.scratch.parent if context.scratch else None
 
     def answers(table: Table) -> NDArray[np.float32]:
-        return teacher_logits(
-            teacher, load, table, task, cache=folder, device=context.device, progress=context.progress
-        )
+        with processes().main_first():
+            return teacher_logits(
+                teacher, load, table, task, cache=folder, device=context.device, progress=context.progress
+            )
 
     table, metric = _joined(parts), config.metric_of(kind)
     exam = examples_of(source.path, validation, task)

@@ -117,6 +117,7 @@ def _lesson(
     from edgekit.nn.lm_asking import Asking, generated, keep_answers
     from edgekit.nn.lm_teacher import Live, pair_layers
     from edgekit.nn.lm_vocabulary import shared_vocabulary
+    from edgekit.nn.processes import processes
 
     load = cache(lambda: load_decoder(teacher.path, device=context.device))
     folder = context.scratch.parent if context.scratch else None
@@ -131,12 +132,13 @@ def _lesson(
         if not shared.same:
             what = "the teacher's own texts may hold tokens that the student has not"
             raise StageError(what, hint="use learn_from=texts")
-        rows = generated(asking, rows, prompt=config.prompt, length=task.max_length, seed=config.seed)
+        with processes().main_first():
+            rows = generated(asking, rows, prompt=config.prompt, length=task.max_length, seed=config.seed)
     if config.top_k:
-        kept = keep_answers(asking, rows, shared, count=config.top_k, temperature=config.temperature)
-        return Lesson(
-            rows, exam, kept, keep_answers(asking, exam, shared, count=config.top_k, temperature=1.0), warnings
-        )
+        with processes().main_first():
+            kept = keep_answers(asking, rows, shared, count=config.top_k, temperature=config.temperature)
+            examiner = keep_answers(asking, exam, shared, count=config.top_k, temperature=1.0)
+        return Lesson(rows, exam, kept, examiner, warnings)
     model = load()
     check_length(model, task)
     layers = pair_layers(student, model, config.layer_map) if config.hidden else None

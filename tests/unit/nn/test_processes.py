@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, s
         sys.executable,
         "-m",
         "accelerate.commands.launch",
-        "--cpu",
+        "--multi_gpu",
         "--num_processes",
         "2",
         "--num_machines",
@@ -79,6 +79,7 @@ def test_the_main_process_speaks_and_writes_alone(
         told = json.loads(done.stdout)  # one document, so one process printed it
         assert told["cached"] is False
         assert done.stderr.count("epoch 1 of 2") == 1
+        assert ("2 processes share each batch" in done.stderr) == (out.name == "two")
         store = out.parent / f"store-{out.name}"
         assert len(list((store / "artifacts").iterdir())) == 1
         assert not list((store / "partial").iterdir())
