@@ -17,8 +17,8 @@ from edgekit.data.table import Table
 from edgekit.digest import digest_json
 from edgekit.errors import PlanError, Problem
 from edgekit.forecast import cost_of, next_shape, shape_of
-from edgekit.model_config import ModelConfig, number, positions, read_config
-from edgekit.nn.families import family_of
+from edgekit.model_config import positions, read_config
+from edgekit.nn.architecture import longest_input
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep, TaskSpec
 from edgekit.sample_size import sample_notes
@@ -215,19 +215,18 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
 
 def _length_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
     """Texts longer than the model has positions for would crash at the first long one."""
-    limit = _positions(recipe, read_config(model.path))
+    limit = _positions(recipe, model.path)
     if recipe.task.max_length <= limit:
         return []
     what = f"texts of {recipe.task.max_length} tokens, but the model has {limit} positions"
     return [Problem("task.max_length", what, f"use at most {limit}")]
 
 
-def _positions(recipe: Resolved, config: ModelConfig) -> int:
+def _positions(recipe: Resolved, model: Path) -> int:
     """How many tokens the model can tell the places of."""
     if recipe.task.kind == "language-modeling":
-        return positions(config) or UNLIMITED
-    family = family_of(str(config["model_type"]))
-    return number(config, "max_position_embeddings") - family.position_offset
+        return positions(read_config(model)) or UNLIMITED
+    return longest_input(model)
 
 
 def _gives(step: ResolvedStep, source: str) -> str:

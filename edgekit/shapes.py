@@ -18,8 +18,9 @@ from pydantic import JsonValue
 from edgekit.artifact import Artifact, Task, library_versions
 from edgekit.data.table import SplitName, Table
 from edgekit.errors import Problem
-from edgekit.model_config import read_config
-from edgekit.nn.families import family_of
+from edgekit.model_config import ModelConfig, number, read_config
+from edgekit.nn.architecture import check_architecture
+from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
 from edgekit.stages.base import Config
 from edgekit.stages.export import openvino_obstacle
@@ -61,15 +62,16 @@ def shape_of(model: Artifact, task: Task) -> Shape:
     """The shape of the recipe's model. Raises ModelError for an architecture that is not supported."""
     config = read_config(model.path)
     if model.format == "hf":
-        family_of(str(config["model_type"]))
+        check_architecture(model.path)
     shape = Shape(model.format, config, read_edits(model.path), model.size_bytes)
     return shape if model.format != "hf" else replace(shape, bytes=4 * parameters(shape, task))
 
 
 def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Shape, list[Problem]]:
     """The shape after a step, and why the step cannot work."""
+    problems: list[Problem] = []
     if stage == "prune":
-        shape = _pruned(shape, config)
+        shape, problems = _pruned(shape, config), _shared_problems(shape, config)
     elif stage == "trim":
         shape = _trimmed(shape, config)
     elif stage == "student":
@@ -80,7 +82,7 @@ def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Sh
         return _exported(shape, config, task)
     elif stage == "quantize":
         return replace(shape, bytes=int(shape.bytes * _narrowing(config))), []
-    return replace(shape, bytes=4 * parameters(shape, task)), []
+    return replace(shape, bytes=4 * parameters(shape, task)), problems
 
 
 def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Mapping[SplitName, Table]) -> Cost:
@@ -88,7 +90,7 @@ def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Map
     weights = before.bytes // 4
     tokens = _tokens(tables, ("train", "unlabeled") if stage in ("distill", "mlm-pretrain") else ("train",))
     if stage in ("finetune", "distill", "mlm-pretrain"):
-        table_free = weights - _embedding_parameters(before)
+        table_free = (weights - _embedding_parameters(before)) * _sizes(before)[1] / _own_layers(before.config)
         seconds = 6 * table_free * tokens * int(getattr(config, "epochs", 1)) / _operations_per_second()
         return Cost(after.bytes, PROCESS_BYTES + weights * TRAINING_BYTES, seconds + 3, after.bytes // 4)
     if stage in ("prune", "trim", "factorize"):
@@ -102,48 +104,105 @@ def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Map
 
 def parameters(shape: Shape, task: Task) -> int:
     """Parameters of the classifier: embeddings, layers (with edits), head."""
-    hidden, layers, heads, ffn = _sizes(shape)
+    hidden, _, heads, ffn = _sizes(shape)
     size = hidden // heads
-    total = _embedding_parameters(shape) + 2 * hidden
+    gated = _family(shape.config).gated
+    positions, projections = _relative_positions(shape.config)
+    total = _embedding_parameters(shape) + 2 * hidden + positions
     dense = 0.0
-    for layer in range(layers):
+    for layer in range(_own_layers(shape.config)):
         width = shape.edits.heads.get(layer, heads) * size
         neurons = shape.edits.ffn.get(layer, ffn)
-        dense += 4 * hidden * width + 2 * hidden * neurons
-        total += 4 * hidden + 3 * width + hidden + neurons + hidden
+        dense += (4 + projections) * hidden * width + (3 if gated else 2) * hidden * neurons
+        total += 2 * hidden if gated else 4 * hidden + (3 + projections) * width + hidden + neurons + hidden
     labels = max(len(task.labels), 2)
     pooler = hidden * hidden + hidden if task.kind == "text-classification" else 0
     return int(total + dense * shape.factor + pooler + labels * (hidden + 1))
 
 
 def _sizes(shape: Shape) -> tuple[int, int, int, int]:
-    family = family_of(str(shape.config["model_type"]))
+    family = _family(shape.config)
     names = (family.config_hidden, family.config_layers, family.config_heads, family.config_ffn)
-    hidden, layers, heads, ffn = (int(str(shape.config[name])) for name in names)
+    hidden, layers, heads, ffn = (number(shape.config, name) for name in names)
     return hidden, layers, heads, ffn
 
 
+def _family(config: ModelConfig) -> Family:
+    return family_of(str(config["model_type"]))
+
+
+def _own_layers(config: ModelConfig) -> int:
+    """Layers with weights of their own."""
+    family = _family(config)
+    if family.group_layers:
+        return _count(config, "num_hidden_groups") * _count(config, "inner_group_num")
+    return number(config, family.config_layers)
+
+
+def _count(config: ModelConfig, key: str) -> int:
+    return number(config, key) if config.get(key) is not None else 1
+
+
 def _embedding_parameters(shape: Shape) -> int:
-    hidden = _sizes(shape)[0]
-    width = int(str(shape.config.get("embedding_size") or hidden))
-    rows = sum(int(str(shape.config.get(k) or 0)) for k in ("vocab_size", "max_position_embeddings", "type_vocab_size"))
+    hidden, config, family = _sizes(shape)[0], shape.config, _family(shape.config)
+    width = int(str(config.get("embedding_size") or hidden))
+    tables = ["vocab_size"]
+    if family.position_embeddings and config.get("position_biased_input", True):
+        tables.append("max_position_embeddings")
+    if family.type_embeddings:
+        tables.append("type_vocab_size")
+    rows = sum(int(str(config.get(k) or 0)) for k in tables)
     return rows * width + (width * hidden if width != hidden else 0)
 
 
+def _relative_positions(config: ModelConfig) -> tuple[int, int]:
+    """Parameters of the table that all layers read, and how many projections of it each layer has beside its own four.
+
+    Source: transformers, `DebertaV2Encoder`, `DisentangledSelfAttention` and `MPNetEncoder`.
+    """
+    family = _family(config)
+    if family.head_bias:
+        return _count(config, "relative_attention_num_buckets") * number(config, family.config_heads), 0
+    if not config.get("relative_attention"):
+        return 0, 0
+    spans = [config.get(k) for k in ("position_buckets", "max_relative_positions", "max_position_embeddings")]
+    span = next(n for n in spans if isinstance(n, int) and n > 0)
+    kinds = config.get("pos_att_type") or ()
+    own = sum(kind in kinds for kind in ("c2p", "p2c")) if isinstance(kinds, str | list) else 0
+    return 2 * span * number(config, family.config_hidden), 0 if config.get("share_att_key") else own
+
+
+def _shared_problems(shape: Shape, config: Config) -> list[Problem]:
+    """What layers that share their weights rule out."""
+    family, keep = _family(shape.config), int(getattr(config, "keep_layers", 0))
+    if not family.group_layers or not keep:
+        return []
+    problems = []
+    if getattr(config, "layer_choice", "spread") == "importance":
+        what = "layer_choice is importance, but the layers share their weights: none matters more than another"
+        problems.append(Problem("layer_choice", what, "use spread: keep_layers is how often they are computed"))
+    groups = _count(shape.config, "num_hidden_groups")
+    if keep < groups:
+        what = f"keep_layers is {keep}, but there are {groups} groups of shared layers, each computed at least once"
+        problems.append(Problem("keep_layers", what, f"keep at least {groups}"))
+    return problems
+
+
 def _pruned(shape: Shape, config: Config) -> Shape:
-    family = family_of(str(shape.config["model_type"]))
+    family = _family(shape.config)
     _, layers, heads, ffn = _sizes(shape)
     kept = int(getattr(config, "keep_layers", 0)) or layers
+    own = _own_layers(shape.config) if family.group_layers else kept
     less_heads = round(heads * (1 - float(getattr(config, "heads", 0.0))))
     less_ffn = round(ffn * (1 - float(getattr(config, "ffn", 0.0))))
     uneven = getattr(config, "scope", "uniform") == "global"
     content = {**shape.config, family.config_layers: kept}
     update: dict[str, JsonValue] = {}
     if less_heads < heads:
-        update["heads"] = {str(layer): less_heads for layer in range(kept)}
+        update["heads"] = {str(layer): less_heads for layer in range(own)}
     if less_ffn < ffn and uneven:
         # one budget over all layers: which gets how much is not known yet, but they will differ
-        update["ffn"] = {str(layer): less_ffn + layer for layer in range(kept)}
+        update["ffn"] = {str(layer): less_ffn + layer for layer in range(own)}
     elif less_ffn < ffn:
         content[family.config_ffn] = less_ffn
     edits = Edits.model_validate({**shape.edits.model_dump(), **update}) if update else shape.edits
@@ -162,7 +221,7 @@ def _trimmed(shape: Shape, config: Config) -> Shape:
 
 
 def _student(shape: Shape, config: Config) -> Shape:
-    family = family_of(str(shape.config["model_type"]))
+    family = _family(shape.config)
     names = {"layers": family.config_layers, "hidden": family.config_hidden, "heads": family.config_heads}
     names["ffn"] = family.config_ffn
     update: dict[str, JsonValue] = {

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import PIECES, WORDS, wordpiece_spec
+from tests.conftest import PIECES, WORDS, bpe_spec, wordpiece_spec
 
 __all__ = ["ARCHITECTURES", "SIZES", "random_model", "write_architecture"]
 
@@ -17,6 +17,32 @@ ARCHITECTURES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "xlm-roberta": (
         {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"},
         {"type_vocab_size": 1},
+    ),
+    "albert": (
+        {"pad": "<pad>", "unk": "<unk>", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+        {"embedding_size": 12, "num_hidden_groups": 1},
+    ),
+    "deberta-v2": (
+        {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+        {
+            "relative_attention": True,
+            "position_buckets": 6,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm",
+            "pos_att_type": ["c2p", "p2c"],
+            "share_att_key": True,
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+            "pooler_hidden_act": "gelu",
+        },
+    ),
+    "modernbert": (
+        {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+        {
+            "local_attention": 8,
+            "global_attn_every_n_layers": 2,
+            **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2),
+        },
     ),
     "mpnet": ({"pad": "<pad>", "unk": "[UNK]", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}, {}),
 }
@@ -66,8 +92,22 @@ def _tokenizer(name: str) -> tuple[dict[str, Any], dict[str, int]]:
     from edgekit.nn.vocabulary import tokens_of
 
     roles = ARCHITECTURES[name][0]
-    spec = renamed_wordpiece_spec(roles) if name == "mpnet" else unigram_spec(roles)
+    if name == "modernbert":
+        spec = renamed_bpe_spec(roles)
+    elif name == "mpnet":
+        spec = renamed_wordpiece_spec(roles)
+    else:
+        spec = unigram_spec(roles)
     return spec, tokens_of(spec)
+
+
+def renamed_bpe_spec(roles: dict[str, str]) -> dict[str, Any]:
+    """RoBERTa's byte-level BPE with special tokens of other names."""
+    text = json.dumps(bpe_spec(TEXTS, size=300))
+    for old, role in {"<s>": "cls", "<pad>": "pad", "</s>": "sep", "<unk>": "unk", "<mask>": "mask"}.items():
+        text = text.replace(f'"{old}"', f'"{roles[role]}"')
+    spec: dict[str, Any] = json.loads(text)
+    return spec
 
 
 def renamed_wordpiece_spec(roles: dict[str, str]) -> dict[str, Any]:

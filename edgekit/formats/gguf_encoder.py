@@ -37,6 +37,7 @@ HEADS = {  # by model_type: the dense layer before the tanh, and the one after i
     "camembert": ("classifier.dense", "classifier.out_proj"),
 }
 WRONG_HEADS = {"distilbert": "ReLU", "electra": "GELU"}
+UNWRITTEN = {"modernbert"}  # llama.cpp computes it (GELU by its approximation, a fixed pattern of local layers)
 GELU = {"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python"}
 TO_ONNX = "export to ONNX instead, or distill into a BERT or MiniLM student"
 
@@ -70,7 +71,7 @@ def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]
         return [Problem("task", f"llama.cpp has no {task.kind} for encoders: its heads answer once a text", TO_ONNX)]
     kind = str(config.get("model_type"))
     if kind not in HEADS:
-        what = f"llama.cpp has no {kind} classifier"
+        what = f"edgekit does not write {kind}" if kind in UNWRITTEN else f"llama.cpp has no {kind} classifier"
         if kind in WRONG_HEADS:
             what += f": this head uses {WRONG_HEADS[kind]}, where llama.cpp computes tanh"
         return [Problem("config.json", what, TO_ONNX)]

@@ -36,7 +36,7 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
     """
     import torch
 
-    _register_attention()
+    _register_attention(task.max_length if rewrite else None)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of an absent torchvision
     model = model.to("cpu").eval()
     if model._supports_attention_backend:  # the others compute attention by themselves
@@ -85,12 +85,15 @@ def _logits_only(model: PreTrainedModel) -> torch.nn.Module:
     return Logits().eval()
 
 
-def _register_attention() -> None:
+def _register_attention(longest: int | None) -> None:
+    """`longest`: how many tokens a text has at most; None where that is not known."""
+    from functools import partial
+
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION, _attention)
-    AttentionMaskInterface.register(ATTENTION, _key_padding_mask)
+    AttentionMaskInterface.register(ATTENTION, partial(_mask, longest=longest))
 
 
 def _attention(
@@ -103,14 +106,18 @@ def _attention(
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """softmax(Q K^T * scale + mask) V for (batch, heads, length, size), as `com.microsoft::MultiHeadAttention`."""
+    """softmax(Q K^T * scale + mask) V for (batch, heads, length, size), as `com.microsoft::MultiHeadAttention`.
+
+    `attention_mask` is one of `_mask`'s: the operator's key padding mask, or its attention bias.
+    """
     import torch
 
+    masks = (attention_mask,) if attention_mask is None or attention_mask.ndim == 2 else (None, attention_mask)
     batch, heads, length, size = query.shape
     query, key, value = (x.transpose(1, 2).reshape(batch, length, heads * size) for x in (query, key, value))
     output = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
-        (query, key, value, None, attention_mask),
+        (query, key, value, None, *masks),
         attrs={"num_heads": heads, "scale": float(scaling if scaling is not None else size**-0.5)},
         dtype=query.dtype,
         shape=(batch, length, heads * size),
@@ -119,11 +126,26 @@ def _attention(
     return output.reshape(batch, length, heads, size), None
 
 
-def _key_padding_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> torch.Tensor | None:
-    """The (batch, length) 0/1 mask as the int32 that the operator takes."""
+def _mask(
+    *_: Any,
+    longest: int | None,
+    attention_mask: torch.Tensor | None = None,
+    q_length: int = 0,
+    local_size: int | None = None,
+    **__: Any,
+) -> torch.Tensor | None:
+    """The (batch, length) 0/1 mask as the int32 that the operator takes; for layers where a token looks at its
+    neighbours alone, up to `local_size` away, what is added to the scores, (batch, 1, length, length) float32."""
     import torch
 
-    return None if attention_mask is None else attention_mask.to(torch.int32)
+    if attention_mask is None:
+        return None
+    if local_size is None or (longest is not None and longest <= local_size + 1):
+        return attention_mask.to(torch.int32)
+    places = torch.arange(q_length, device=attention_mask.device)
+    near = (places[:, None] - places[None, :]).abs() <= local_size
+    seen = near[None, None] & attention_mask[:, None, None, :].bool()
+    return torch.where(seen, 0.0, torch.finfo(torch.float32).min)
 
 
 def _tidy(file: Path, longest: int, *, first_only: bool) -> None:

@@ -89,7 +89,8 @@ def _through(node: onnx.NodeProto, flat: set[str], matrices: set[str]) -> list[s
         return [name for name in node.input if name not in flat]
     if node.op_type == "MatMul" and node.input[1] in matrices:
         return [node.input[0]]
-    return [node.input[0]] if node.op_type == ATTENTION else []
+    biased = len(node.input) > 5 and bool(node.input[5])  # by pairs of positions
+    return [node.input[0]] if node.op_type == ATTENTION and not biased else []
 
 
 def _narrow(graph: onnx.GraphProto, nodes: list[tuple[onnx.NodeProto, list[str]]]) -> None:
@@ -112,9 +113,23 @@ def _narrow(graph: onnx.GraphProto, nodes: list[tuple[onnx.NodeProto, list[str]]
 
 
 def _above_reshapes(graph: onnx.GraphProto, name: str) -> str:
-    while (node := maker(graph, name)) is not None and node.op_type == "Reshape":
-        name = node.input[0]
-    return name
+    """What the Reshapes above `name` split and put together again: the output of a linear layer. `name` itself where
+    something else comes first, such as rotated queries, which are split there."""
+    above = name
+    while (node := maker(graph, above)) is not None and node.op_type == "Reshape":
+        above = node.input[0]
+    return above if node is not None and _is_linear(graph, node) else name
+
+
+def _is_linear(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    """Whether it is a product with a constant matrix, or adds a constant vector to one."""
+    if node.op_type == "MatMul":
+        matrix = constant(graph, node.input[1])
+        return matrix is not None and matrix.ndim == 2
+    if node.op_type != "Add":
+        return False
+    products = [maker(graph, name) for name in node.input]
+    return any(product is not None and _is_linear(graph, product) for product in products if product is not node)
 
 
 def _below_reshapes(graph: onnx.GraphProto, name: str) -> str:

@@ -171,7 +171,8 @@ def input_moments(
         for mask in run(model, calibration, progress, "activations"):
             for path in paths:
                 for call, (inputs, _) in enumerate(seen[path]):
-                    x = inputs[mask]
+                    of_text = inputs.shape[:2] == mask.shape  # else a table that every text reads (DeBERTa's positions)
+                    x = inputs[mask] if of_text else inputs.flatten(0, -2)
                     weight = torch.ones(len(x), 1, device=x.device)
                     if path in norms:
                         weight = 1 / seen[norms[path]][call][0][mask].var(-1, keepdim=True).clamp_min(1e-12)

@@ -37,11 +37,16 @@ class Family:
     head_size_attribute: str = "attention_head_size"  # on the attention module
     head_count_attributes: tuple[str, ...] = ("num_attention_heads",)  # likewise
     head_width_attributes: tuple[str, ...] = ("all_head_size",)  # likewise: heads x head size
+    position_projections: tuple[str, ...] = ()  # further layers with rows by head, where the config asks for them
     head_bias: bool = False  # one table of relative positions with a column for each head, for all layers
+    gated: bool = False  # `ffn_up` makes the neurons' inputs, then as many gates
+    first_layer_stays: bool = False  # it has no norm of its own, and the others need theirs
+    pretrained_head: str = ""  # prefix of head weights that come from pretraining and fit any labels
     config_layers: str = "num_hidden_layers"
     config_heads: str = "num_attention_heads"
     config_ffn: str = "intermediate_size"
     config_hidden: str = "hidden_size"
+    config_widths: tuple[str, ...] = ()  # further keys that hold the hidden size
     position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
 
     @property
@@ -58,6 +63,51 @@ FAMILIES: dict[str, Family] = {  # by config.json's model_type
     "xlm-roberta": ROBERTA,
     "camembert": ROBERTA,
     "electra": Family(backbone="electra"),
+    "albert": Family(
+        backbone="albert",
+        layers="encoder.albert_layer_groups",
+        group_layers="albert_layers",
+        attention="attention",
+        query="attention.query",
+        key="attention.key",
+        value="attention.value",
+        attention_output="attention.dense",
+        attention_norm="attention.LayerNorm",
+        ffn_up="ffn",
+        ffn_down="ffn_output",
+        ffn_norm="full_layer_layer_norm",
+    ),
+    "deberta-v2": Family(  # and v3
+        backbone="deberta",
+        query="attention.self.query_proj",
+        key="attention.self.key_proj",
+        value="attention.self.value_proj",
+        position_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
+        config_widths=("pooler_hidden_size",),
+    ),
+    "modernbert": Family(
+        backbone="model",
+        layers="layers",
+        word_embeddings="embeddings.tok_embeddings",
+        position_embeddings=None,
+        type_embeddings=None,
+        embedding_norm="embeddings.norm",
+        attention="attn",
+        query="attn.Wqkv",
+        key="attn.Wqkv",
+        value="attn.Wqkv",
+        attention_output="attn.Wo",
+        attention_norm="mlp_norm",
+        ffn_up="mlp.Wi",
+        ffn_down="mlp.Wo",
+        ffn_norm=None,
+        head_size_attribute="head_dim",
+        head_count_attributes=(),
+        head_width_attributes=(),
+        gated=True,
+        first_layer_stays=True,
+        pretrained_head="head.",
+    ),
     "mpnet": Family(
         backbone="mpnet",
         type_embeddings=None,

@@ -30,12 +30,16 @@ def prepare_head(model: PreTrainedModel, folder: Path, labels: tuple[str, ...]) 
     prefix = family_of(model.config.model_type).backbone + "."
     stored = _shapes(folder)
     head = {n: p for n, p in model.named_parameters() if not n.startswith(prefix)}
+    fits_any = family_of(model.config.model_type).pretrained_head
     if head_labels(folder) != labels:
+        drawn = {n: p for n, p in head.items() if not (fits_any and n.startswith(fits_any) and n in stored)}
         with torch.no_grad():
-            for parameter in head.values():  # linear layers all, in every family
-                std = model.config.initializer_range if parameter.ndim > 1 else 0.0
-                parameter.normal_(0.0, std)
-        fresh = set(head)
+            for name, parameter in drawn.items():  # linear layers, and norms in some families
+                if parameter.ndim > 1:
+                    parameter.normal_(0.0, model.config.initializer_range)
+                else:
+                    parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+        fresh = set(drawn)
     else:
         fresh = {n for n, p in head.items() if stored.get(n) != tuple(p.shape)}
     pooler = {n for n, _ in model.named_parameters() if n.startswith(f"{prefix}pooler.")}

@@ -25,7 +25,7 @@ class Scores:
 
 
 def magnitude_scores(model: PreTrainedModel) -> Scores:
-    """Weight norms: |W_up row| x |W_down column| of a neuron, |W_O W_V| (Frobenius) of a head.
+    """Weight norms: |W_up row| (and its gate's) x |W_down column| of a neuron, |W_O W_V| (Frobenius) of a head.
 
     Products, because scaling one factor up and the other down changes nothing. Each layer's scores are divided by their
     mean, so that layers can be compared.
@@ -40,9 +40,9 @@ def magnitude_scores(model: PreTrainedModel) -> Scores:
             dense_weight(part(model, layer, name)).double().cpu()
             for name in ("ffn_up", "ffn_down", "value", "attention_output")
         )
-        ffn.append(up.norm(dim=1) * down.norm(dim=0))
+        ffn.append(up.unflatten(0, (-1, down.shape[1])).norm(dim=2).prod(0) * down.norm(dim=0))
         count = head_count(model, layer)
-        values = value.reshape(count, -1, value.shape[1])  # (heads, size, hidden)
+        values = value[-output.shape[1] :].reshape(count, -1, value.shape[1])  # (heads, size, hidden)
         outputs = output.reshape(len(output), count, -1).transpose(0, 1)  # (heads, hidden, size)
         heads.append((outputs @ values).flatten(1).norm(dim=1))
     return Scores([h / h.mean() for h in heads], [f / f.mean() for f in ffn])

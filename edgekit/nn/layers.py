@@ -6,7 +6,7 @@ and again. What is cut from such a layer is cut from all that share it, and fewe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgekit.nn.families import Family, family_of
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Call", "backbone", "depth", "encoder_layers", "layer_calls", "layer_paths"]
+__all__ = ["Call", "backbone", "depth", "encoder_layers", "layer_calls", "layer_paths", "part_call"]
 
 
 class Call(NamedTuple):
@@ -62,6 +62,18 @@ def layer_calls(model: PreTrainedModel) -> list[Call]:
     order = [int(i / (depth(model) / len(groups))) for i in range(depth(model))]
     last = [_entries(model, f"{group}.{family.group_layers}")[-1] for group in groups]
     return [Call(last[group], order[:i].count(group), order.count(group)) for i, group in enumerate(order)]
+
+
+def part_call(model: PreTrainedModel, layer: Call, name: str) -> Call:
+    """The computation of a layer's part for the text, by its field name in `Family`.
+
+    DeBERTa's queries and keys may be made a second time, of positions (transformers, `DisentangledSelfAttention`).
+    """
+    config: Any = model.config
+    again = getattr(config, "relative_attention", False) and getattr(config, "share_att_key", False)
+    turns = 2 if again and name in ("query", "key") else 1
+    path = f"{layer.path}.{getattr(backbone(model)[1], name)}"
+    return Call(path, layer.turn * turns, layer.turns * turns)
 
 
 def _entries(model: PreTrainedModel, path: str) -> list[str]:

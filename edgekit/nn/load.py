@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from edgekit.artifact import Frozen, TaskKind
 from edgekit.errors import ModelError
+from edgekit.nn.architecture import check_architecture, open_config, sound
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.layers import backbone, encoder_layers
 
@@ -85,7 +86,6 @@ def load_classifier(
     """
     import torch
     from safetensors.torch import load_file
-    from transformers import AutoConfig
     from transformers.utils import logging
 
     from edgekit.nn.surgery import rebuild
@@ -93,26 +93,29 @@ def load_classifier(
     check_folder(folder)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    check_architecture(folder)
+    config = open_config(folder)
     family = family_of(config.model_type)
     if labels is not None and list(config.id2label.values()) != list(labels):
         config.id2label = dict(enumerate(labels))
         config.label2id = {name: index for index, name in enumerate(labels)}
     edits = read_edits(folder)
     if edits.empty:
-        model, info = model_class(kind).from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=labels is not None,
-            output_loading_info=True,
-        )
+        with sound(folder):
+            model, info = model_class(kind).from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=labels is not None,
+                output_loading_info=True,
+            )
         missing = set(info["missing_keys"])
     else:
-        model = model_class(kind).from_config(config, dtype=torch.float32)
+        with sound(folder):
+            model = model_class(kind).from_config(config, dtype=torch.float32)
         rebuild(model, edits)
         missing = _load_weights(model, load_file(folder / "model.safetensors"), new_head=labels is not None)
     lost = sorted(name for name in missing if not _may_be_new(name, family))

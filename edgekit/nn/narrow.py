@@ -50,17 +50,20 @@ def repair(module: nn.Module, moments: Moments, keep: torch.Tensor) -> tuple[flo
     """Re-solve `module` (Linear or LowRankLinear, its inputs NOT yet pruned) for the inputs `keep` (k,) alone.
 
     Minimizes E|W x + b - (W' x_keep + b')|^2 + ridge |W' - W_keep|^2 over W' and b' (centred normal equations; of a
-    low-rank layer only the second factor is solved). Columns outside `keep` are left as they are: the caller removes
-    them. Returns the mean squared error relative to the output's variance, before (columns just removed) and after.
+    low-rank layer only the second factor is solved; without a bias, nothing is centred). Columns outside `keep` are
+    left as they are: the caller removes them. Returns the mean squared error relative to the output's variance (without
+    a bias, its mean square), before (columns just removed) and after.
     """
     import torch
 
     from edgekit.nn.factored import LowRankLinear, dense_weight
 
     keep = keep.to(moments.mean.device)
-    covariance = moments.covariance
     dense = dense_weight(module).double()
     last = module.up if isinstance(module, LowRankLinear) else cast("nn.Linear", module)
+    covariance, mean = moments.covariance, moments.mean
+    if last.bias is None:
+        covariance, mean = moments.second, torch.zeros_like(mean)
     features = torch.eye(len(keep), dtype=torch.float64, device=dense.device)
     if isinstance(module, LowRankLinear):
         features = module.down.weight.detach().double()[:, keep]  # (rank, k)
@@ -76,9 +79,9 @@ def repair(module: nn.Module, moments: Moments, keep: torch.Tensor) -> tuple[flo
     removed = torch.zeros_like(dense)
     removed[:, keep] = start @ features
     total = _energy(dense, covariance).clamp_min(1e-30)
-    before = (_energy(dense - removed, covariance) + ((dense - removed) @ moments.mean).square().sum()) / total
+    before = (_energy(dense - removed, covariance) + ((dense - removed) @ mean).square().sum()) / total
     after = _energy(dense - full, covariance) / total
-    _write(last, solved, keep, shift=(dense - full) @ moments.mean)
+    _write(last, solved, keep, shift=(dense - full) @ mean)
     return float(before), float(after)
 
 

@@ -58,12 +58,14 @@ def head_count(model: PreTrainedModel, layer: int) -> int:
 
 def ffn_width(model: PreTrainedModel, layer: int) -> int:
     """FFN neurons that the layer has now."""
-    return cast(int, part(model, layer, "ffn_up").out_features)
+    width = cast(int, part(model, layer, "ffn_up").out_features)
+    return width // 2 if backbone(model)[1].gated else width
 
 
 def resize_ffn(model: PreTrainedModel, layer: int, keep: torch.Tensor) -> None:
     """Keep the FFN neurons `keep` (k,) int64 of one layer. Low-rank layers stay low rank."""
-    _keep_outputs(part(model, layer, "ffn_up"), keep)
+    rows = _in_each(keep, ffn_width(model, layer), 2) if backbone(model)[1].gated else keep
+    _keep_outputs(part(model, layer, "ffn_up"), rows)
     _keep_inputs(part(model, layer, "ffn_down"), keep)
 
 
@@ -86,6 +88,10 @@ def prune_heads(model: PreTrainedModel, layer: int, keep: torch.Tensor) -> None:
     else:
         for name in ("query", "key", "value"):
             _keep_outputs(part(model, layer, name), columns)
+    inside = encoder_layers(model)[layer]
+    present = {path for path, _ in inside.named_modules()}
+    for path in present & set(family.position_projections):
+        _keep_outputs(inside.get_submodule(path), columns)
     _keep_inputs(part(model, layer, "attention_output"), columns)
     attention = part(model, layer, "attention")
     for name in family.head_count_attributes:
@@ -100,7 +106,7 @@ def drop_layers(model: PreTrainedModel, keep: Sequence[int]) -> None:
     """Keep the Transformer layers `keep`, in that order, and say so in the config.
 
     Of layers that share their weights only the number counts: they are computed that many times. Raises ModelError for
-    fewer times than there are groups of them.
+    fewer times than there are groups of them, or where a first layer goes that must stay.
     """
     from torch import nn
 
@@ -112,6 +118,10 @@ def drop_layers(model: PreTrainedModel, keep: Sequence[int]) -> None:
             raise ModelError(f"{len(keep)} layers cannot be computed with {groups} groups of shared weights")
         setattr(model.config, family.config_layers, len(keep))
         return
+    if family.first_layer_stays and keep[0] != 0:
+        raise ModelError(f"the first layer of {model.config.model_type} has no norm of its own: it must stay the first")
+    if getattr(model.config, "layer_types", None):
+        model.config.layer_types = [model.config.layer_types[i] for i in keep]
     root.set_submodule(family.layers, nn.ModuleList([layers[i] for i in keep]))
     for index, layer in enumerate(encoder_layers(model)):
         for module in layer.modules():

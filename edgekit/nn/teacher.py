@@ -16,7 +16,7 @@ from edgekit.digest import SHORT, digest_json
 from edgekit.nn.capture import Site, capture
 from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
 from edgekit.nn.evaluate import logits_of
-from edgekit.nn.layers import Call, backbone, layer_calls
+from edgekit.nn.layers import Call, backbone, layer_calls, part_call
 from edgekit.nn.losses import hidden_loss, relation_head_count, relation_loss
 from edgekit.progress import Progress
 from edgekit.tasks.base import Encoded, batches
@@ -177,17 +177,15 @@ class Insides:
 
     def _sites(self, model: PreTrainedModel, side: int) -> dict[str, Site]:
         """What to capture of the student (side 0) or the teacher (side 1), under the student's names."""
-        calls, (_, family) = layer_calls(model), backbone(model)
+        calls = layer_calls(model)
 
-        def site(call: Call, inner: str = "") -> Site:
-            path = f"{call.path}.{inner}" if inner else call.path
-            return Site(model.get_submodule(path), call.turn, call.turns)
+        def site(call: Call) -> Site:
+            return Site(model.get_submodule(call.path), call.turn, call.turns)
 
         found = {f"hidden{pair[0]}": site(calls[pair[side]]) for pair in self.pairs}
         if self.relation_layers is not None:
-            call = calls[self.relation_layers[side]]
-            paths = {"query": family.query, "key": family.key, "value": family.value}
-            found |= {kind: site(call, path) for kind, path in paths.items()}
+            layer = calls[self.relation_layers[side]]
+            found |= {kind: site(part_call(model, layer, kind)) for kind in ("query", "key", "value")}
         return found
 
 

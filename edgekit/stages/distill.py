@@ -87,6 +87,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     answers stay beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
     Raises StageError where there is no teacher or the loss is not finite, DataError for data that do not fit.
     """
+    from edgekit.nn.architecture import check_length
     from edgekit.nn.device import seeded, threads
     from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import load_classifier, read_edits, save_model
@@ -94,6 +95,8 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
 
     teacher = _teacher(context)
     task = _task(source, teacher, context)
+    for model in (source, teacher):
+        check_length(model.path, task.max_length)
     load = cache(lambda: load_classifier(teacher.path, kind=task.kind, device=context.device))
     with threads(context.threads):
         lesson = _lesson(source, teacher, config, context, task, load)
@@ -189,11 +192,11 @@ def _insides(
     teacher: Artifact,
     task: Task,
 ) -> Insides:
-    from edgekit.nn.load import encoder_layers
+    from edgekit.nn.layers import depth
     from edgekit.nn.losses import layer_pairs
     from edgekit.nn.teacher import Insides, make_projections
 
-    ours, theirs = len(encoder_layers(student)), len(encoder_layers(model))
+    ours, theirs = depth(student), depth(model)
     if config.relation_layer > theirs:
         raise StageError(f"relation_layer is {config.relation_layer}, but the teacher has {theirs} layers")
     pairs = layer_pairs(ours, theirs, config.layer_map) if config.hidden else ()

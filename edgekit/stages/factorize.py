@@ -89,7 +89,8 @@ def chosen_modules(model: PreTrainedModel, parts: Sequence[Part]) -> list[str]:
     names = {"attention": ("query", "key", "value", "attention_output"), "ffn": ("ffn_up", "ffn_down"), "embedding": ()}
     paths = [f"{family.backbone}.{family.word_embeddings}"] if "embedding" in parts else []
     wanted = [name for piece, members in names.items() if piece in parts for name in members]
-    return paths + [part_path(model, i, name) for i in range(len(encoder_layers(model))) for name in wanted]
+    paths += [part_path(model, i, name) for i in range(len(encoder_layers(model))) for name in wanted]
+    return list(dict.fromkeys(paths))  # one matrix may be several parts
 
 
 def _weightings(

@@ -208,29 +208,46 @@ def _scores(
 def _drop_layers(
     model: PreTrainedModel, config: Prune, calibration: Calibration | None, context: Context, log: _Log
 ) -> list[int]:
-    """Remove whole layers; returns the numbers of those that stay."""
-    from edgekit.nn.importance import layer_influence, spread_layers
-    from edgekit.nn.load import encoder_layers
+    """Remove whole layers; returns the numbers of those that stay, of the layers with weights of their own."""
+    from edgekit.nn.importance import spread_layers
+    from edgekit.nn.layers import backbone, depth, encoder_layers
     from edgekit.nn.surgery import drop_layers
 
-    count = len(encoder_layers(model))
+    own, count = list(range(len(encoder_layers(model)))), depth(model)
     if config.keep_layers > count:
         raise StageError(f"keep_layers is {config.keep_layers}, but the model has only {count} layers")
     if config.keep_layers in (0, count):
-        return list(range(count))
+        return own
+    if backbone(model)[1].group_layers:
+        if config.layer_choice == "importance":
+            raise StageError("the layers share their weights: none matters more", hint="use layer_choice spread")
+        drop_layers(model, range(config.keep_layers))
+        log.done.append(f"{count} -> {config.keep_layers} layers")
+        log.touched.append(f"the shared layers: computed {config.keep_layers} times, not {count}; no weight goes")
+        return own
     if config.layer_choice == "first":
         kept = list(range(config.keep_layers))
     elif config.layer_choice == "spread":
         kept = spread_layers(count, config.keep_layers)
     else:
         assert calibration is not None
-        influence = layer_influence(model, calibration, context.progress)
-        kept = sorted(sorted(range(count), key=lambda i: -influence[i])[: config.keep_layers])
+        kept = _most_influential(model, config.keep_layers, calibration, context)
     drop_layers(model, kept)
     log.done.append(f"{count} -> {len(kept)} layers")
     log.touched += [f"layer {i}: removed" for i in range(count) if i not in kept]
     log.numbers["layers_kept"] = ",".join(map(str, kept))
     return kept
+
+
+def _most_influential(model: PreTrainedModel, keep: int, calibration: Calibration, context: Context) -> list[int]:
+    """The layers that change their input most, in order; the first is among them where it must be."""
+    from edgekit.nn.importance import layer_influence
+    from edgekit.nn.layers import backbone
+
+    influence = layer_influence(model, calibration, context.progress)
+    if backbone(model)[1].first_layer_stays:
+        influence[0] = float("inf")
+    return sorted(sorted(range(len(influence)), key=lambda i: -influence[i])[:keep])
 
 
 def _prune_widths(

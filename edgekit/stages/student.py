@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Student", "student"]
 
-VERSION = 1
+VERSION = 2
 
 
 class Student(Config):
@@ -46,6 +46,7 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     import torch
 
     from edgekit.nn.families import family_of
+    from edgekit.nn.layers import depth
     from edgekit.nn.load import load_classifier, model_class, read_edits, save_model
 
     if not read_edits(source.path).empty:
@@ -54,12 +55,12 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     model = load_classifier(source.path, kind=kind)
     family = family_of(model.config.model_type)
     shape = _shape(model, config)
-    smaller = type(model.config).from_dict({**model.config.to_dict(), **shape})
+    smaller = type(model.config).from_dict({**model.config.to_dict(), **shape, **_layer_types(model, shape)})
     torch.manual_seed(config.seed)
     fresh = model_class(kind).from_config(smaller).eval()
     carried = _carry_over(model, fresh) if config.init == "source" else ()
     before, after = _count(model), _count(fresh)
-    if after >= before:
+    if after > before or (after == before and config.layers in (0, depth(model))):
         raise StageError(f"the student has {after:,} parameters, its source {before:,}", hint="give a smaller shape")
     save_model(fresh, out, tokenizer_from=source.path)
     names = (family.config_layers, family.config_hidden, family.config_heads, family.config_ffn)
@@ -90,7 +91,23 @@ def _shape(model: PreTrainedModel, config: Student) -> dict[str, int]:
         )
     if shape[family.config_layers] > int(getattr(model.config, family.config_layers)):
         raise StageError("a student cannot have more layers than its source")
-    return shape
+    return shape | dict.fromkeys(family.config_widths, shape[family.config_hidden])
+
+
+def _layer_types(model: PreTrainedModel, shape: dict[str, int]) -> dict[str, list[str]]:
+    """Which layers look at near tokens alone, where the config lists that, of the layers that are carried over."""
+    from edgekit.nn.layers import backbone
+
+    types = getattr(model.config, "layer_types", None)
+    if not types:
+        return {}
+    origin = _origin(len(types), shape[backbone(model)[1].config_layers])
+    return {"layer_types": [types[i] for i in origin]}
+
+
+def _origin(count: int, kept: int) -> list[int]:
+    """For each of a student's `kept` layers, which of `count` layers it starts from: spread, the last is the last."""
+    return [round((i + 1) * count / kept) - 1 for i in range(kept)]
 
 
 def _carry_over(model: PreTrainedModel, fresh: PreTrainedModel) -> tuple[str, ...]:
@@ -101,35 +118,36 @@ def _carry_over(model: PreTrainedModel, fresh: PreTrainedModel) -> tuple[str, ..
 
     family = family_of(model.config.model_type)
     old, new = model.state_dict(), fresh.state_dict()
-    basis = _basis(old[f"{family.backbone}.{family.word_embeddings}.weight"], fresh, family.config_hidden)
+    words = f"{family.backbone}.{family.word_embeddings}.weight"
+    basis = _basis(old[words], new[words].shape[1])
     prefix = f"{family.backbone}.{family.layers}."
-    count, kept = (int(getattr(m.config, family.config_layers)) for m in (model, fresh))
-    origin = {i: round((i + 1) * count / kept) - 1 for i in range(kept)}
+    count, kept = (len(list(m.get_submodule(prefix[:-1]).children())) for m in (model, fresh))
+    origin = _origin(count, kept)
+    blocks = {f".{family.ffn_up}.": 2 if family.gated else 1, f".{family.query}.": 3 if family.fused else 1}
     carried = []
     with torch.no_grad():
         for name, tensor in new.items():
             source = _origin_name(name, prefix, origin)
             if source not in old:
                 continue
-            fitted = _fit(old[source], tensor, basis)
+            fitted = _fit(old[source], tensor, basis, next((n for part, n in blocks.items() if part in name), 1))
             if fitted is not None:
                 tensor.copy_(fitted)
                 carried.append(name)
     return tuple(carried)
 
 
-def _origin_name(name: str, prefix: str, origin: dict[int, int]) -> str:
+def _origin_name(name: str, prefix: str, origin: list[int]) -> str:
     if not name.startswith(prefix):
         return name
     index, _, rest = name.removeprefix(prefix).partition(".")
     return f"{prefix}{origin[int(index)]}.{rest}"
 
 
-def _basis(words: torch.Tensor, fresh: PreTrainedModel, hidden_key: str) -> torch.Tensor | None:
-    """(old hidden, new hidden): leading right singular vectors of the word embeddings; None where the width stays."""
+def _basis(words: torch.Tensor, width: int) -> torch.Tensor | None:
+    """(old width, new width): leading right singular vectors of the word embeddings; None where their width stays."""
     import torch
 
-    width = int(getattr(fresh.config, hidden_key))
     if width == words.shape[1]:
         return None
     _, _, right = torch.linalg.svd(words.float().T @ words.float())
@@ -137,13 +155,17 @@ def _basis(words: torch.Tensor, fresh: PreTrainedModel, hidden_key: str) -> torc
     return basis
 
 
-def _fit(old: torch.Tensor, new: torch.Tensor, basis: torch.Tensor | None) -> torch.Tensor | None:
-    """The old tensor in the new shape: as it is, projected to the new width, or cut; None where neither makes sense."""
+def _fit(old: torch.Tensor, new: torch.Tensor, basis: torch.Tensor | None, blocks: int = 1) -> torch.Tensor | None:
+    """The old tensor in the new shape: as it is, projected to the new width, or cut (each of its `blocks` of rows by
+    itself); None where neither makes sense."""
     if old.shape == new.shape:
         return old
     if basis is None:
-        cut = tuple(slice(0, size) for size in new.shape)
-        return old[cut] if all(a <= b for a, b in zip(new.shape, old.shape, strict=True)) else None
+        if any(a > b for a, b in zip(new.shape, old.shape, strict=True)):
+            return None
+        rows = new.shape[0] // blocks
+        cut = tuple(slice(0, size) for size in (rows, *new.shape[1:]))
+        return old.unflatten(0, (blocks, -1))[(slice(None), *cut)].flatten(0, 1)
     if old.dim() == 2 and old.shape[1] == basis.shape[0] and new.shape == (old.shape[0], basis.shape[1]):
         projected: torch.Tensor = old @ basis  # an embedding table
         return projected

@@ -1,0 +1,123 @@
+"""A folder's architecture before its weights are read: is its config.json sound, and is it one of `FAMILIES`?
+
+Of one that is not, the error says which of its parts are where a known family has them, and how to add it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit.errors import ModelError
+from edgekit.model_config import FILE, number, read_config
+from edgekit.nn.families import FAMILIES, Family, family_of
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_architecture", "check_length", "longest_input", "open_config", "sound"]
+
+OF_LAYER = (
+    "attention",
+    "query",
+    "key",
+    "value",
+    "attention_output",
+    "attention_norm",
+    "ffn_up",
+    "ffn_down",
+    "ffn_norm",
+)
+OF_BACKBONE = ("layers", "word_embeddings", "position_embeddings", "type_embeddings", "embedding_norm")
+
+
+def check_architecture(folder: Path) -> None:
+    """Raises ModelError for a config.json whose sizes cannot be, or whose architecture is not known."""
+    config = read_config(folder)
+    family = FAMILIES.get(str(config["model_type"]))
+    if family is None:
+        raise _unknown(folder)
+    keys = (family.config_hidden, family.config_heads, family.config_layers, family.config_ffn)
+    sizes = {key: number(config, key) for key in keys if key in config}
+    for key, size in sizes.items():
+        if size < 1:
+            raise ModelError(f"{folder / FILE}: {key} is {size}")
+    hidden, heads = sizes.get(family.config_hidden, 0), sizes.get(family.config_heads, 1)
+    if hidden % heads:
+        raise ModelError(f"{folder / FILE}: {family.config_hidden} {hidden} is not a multiple of {heads} heads")
+
+
+def longest_input(folder: Path) -> int:
+    """How many tokens a model can tell the places of. Raises ModelError as `check_architecture` does."""
+    check_architecture(folder)
+    config = read_config(folder)
+    return number(config, "max_position_embeddings") - family_of(str(config["model_type"])).position_offset
+
+
+def check_length(folder: Path, tokens: int) -> None:
+    """Raises ModelError where texts of so many tokens are longer than the model takes."""
+    limit = longest_input(folder)
+    if tokens > limit:
+        what = f"texts of {tokens} tokens are longer than the model takes: it has {limit} positions"
+        raise ModelError(f"{folder}: {what}", hint=f"use a max_length of at most {limit}")
+
+
+def open_config(folder: Path) -> Any:
+    """Transformers' config object. Raises ModelError for what it refuses, an architecture it does not know included."""
+    from transformers import AutoConfig
+
+    with sound(folder):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+@contextmanager
+def sound(folder: Path) -> Iterator[None]:
+    """Raises ModelError where Transformers cannot make a config or a model of the folder's config.json."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        reason = f"{error} is not known" if isinstance(error, KeyError) else " ".join(str(error).split())[:300]
+        raise ModelError(f"{folder / FILE}: {reason}", hint="save the model again with save_pretrained") from None
+
+
+def _unknown(folder: Path) -> ModelError:
+    """The error for an architecture that is not in `FAMILIES`, after a look at what it is built of."""
+    kind = str(read_config(folder)["model_type"])
+    model = _skeleton(folder)
+    prefix = str(getattr(model, "base_model_prefix", ""))
+    missing = {name: _missing(model, replace(family, backbone=prefix)) for name, family in FAMILIES.items()}
+    closest = min(missing, key=lambda name: len(missing[name]))
+    lost = missing[closest]
+    wanted = [part for part in (*OF_BACKBONE, *OF_LAYER) if getattr(FAMILIES[closest], part)]
+    found = [part for part in wanted if part not in lost]
+    return ModelError(
+        f"architecture {kind!r} is not supported. Where {closest} has them, it has {', '.join(found) or 'no parts'}; "
+        f"not found: {', '.join(lost) or 'none'}",
+        hint=f"add a Family with its paths to edgekit/nn/families.py, and {kind!r} to FAMILIES there; "
+        f"supported: {', '.join(sorted(FAMILIES))}",
+    )
+
+
+def _skeleton(folder: Path) -> torch.nn.Module:
+    """The classifier without memory for its weights. Raises ModelError where Transformers has none."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    config = open_config(folder)
+    with sound(folder), torch.device("meta"):
+        model: torch.nn.Module = AutoModelForSequenceClassification.from_config(config)
+    return model
+
+
+def _missing(model: torch.nn.Module, family: Family) -> list[str]:
+    """Parts of `family` that `model` does not have, by their names in `Family`."""
+    paths = {path for path, _ in model.named_modules()}
+    layer = f"{family.backbone}.{family.layers}.0" + (f".{family.group_layers}.0" if family.group_layers else "")
+    places = {name: f"{family.backbone}.{getattr(family, name)}" for name in OF_BACKBONE if getattr(family, name)}
+    places |= {name: f"{layer}.{getattr(family, name)}" for name in OF_LAYER if getattr(family, name)}
+    return [name for name, path in places.items() if path not in paths]
