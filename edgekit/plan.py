@@ -11,7 +11,6 @@ from typing import cast
 from pydantic import JsonValue
 
 from edgekit.artifact import ENCODER_KINDS, Artifact, Task, TaskKind, library_versions
-from edgekit.data.load import Columns
 from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_json
@@ -20,14 +19,14 @@ from edgekit.forecast import cost_of, next_shape, shape_of
 from edgekit.model_config import positions, read_config
 from edgekit.nn.architecture import longest_input
 from edgekit.optional import without_inexpressible
-from edgekit.recipe import MODEL, Resolved, ResolvedStep, TaskSpec
+from edgekit.recipe import MODEL, Resolved, ResolvedStep
 from edgekit.sample_size import sample_notes
 from edgekit.shapes import Cost, Shape
 from edgekit.source import open_model
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
-from edgekit.tasks.encoders import ENCODER_TASKS
+from edgekit.tasks.encoders import ENCODER_TASKS, columns_of
 from edgekit.zero_shot import read_pairs
 
 __all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels"]
@@ -85,7 +84,7 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
 
     Raises PlanError with every obstacle at once; DataError and ModelError for inputs that cannot be read.
     """
-    columns = _columns(recipe.task)
+    columns = columns_of(recipe.task.kind, recipe.task.text, recipe.task.pair, recipe.task.label)
     splits = load_splits(recipe.data.sources(), columns)
     model = open_model(recipe.model)
     task = _task(recipe, model, splits)
@@ -102,12 +101,6 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
     few = sample_notes(recipe.rules, len(splits.tables["test"]))
     return Plan(recipe, model, task, splits, tuple(steps), store, (*splits.notes, *left_out, *few))
-
-
-def _columns(spec: TaskSpec) -> Columns:
-    if spec.kind not in ENCODER_TASKS:
-        return Columns(text=spec.text, pair=spec.pair)
-    return Columns(text=spec.text, pair=spec.pair, label=spec.label, label_kind=ENCODER_TASKS[spec.kind].label_kind)
 
 
 def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgekit.artifact import ENCODER_KINDS, Artifact
 from edgekit.cli.options import config_of, config_options, json_option, target_option
 from edgekit.runtimes.base import Workload
 
@@ -17,10 +18,15 @@ def _bench(**values: Any) -> None:
     from edgekit.api import bench
     from edgekit.cli.console import Live
     from edgekit.cli.run import show
-    from edgekit.data.load import Columns, load_table
+    from edgekit.data.load import load_table
     from edgekit.rules import load_rules, parse_rules
+    from edgekit.tasks.encoders import columns_of
 
-    columns = Columns(text=values["text_column"], pair=values["pair_column"], label=values["label_column"])
+    task = Artifact.open(values["baseline"] or values["artifacts"][0]).task
+    kind = task.kind if task else "text-classification"
+    columns = columns_of(
+        kind, values["text_column"], values["pair_column"], values["label_column"], labelled=kind != ENCODER_KINDS[0]
+    )
     table = load_table(values["data"], columns, split="test")
     workload = Workload.model_validate(config_of(Workload, values))
     rules = load_rules(values["rules_file"]) if values["rules_file"] else ()
@@ -46,8 +52,8 @@ command = click.Command(
         click.Option(
             ["--baseline"], type=click.Path(path_type=Path, exists=True), help="What 1x is. [default: the first one]"
         ),
-        click.Option(["--data"], required=True, help="Real inputs: csv, tsv, jsonl, parquet, or hub:OWNER/NAME."),
-        click.Option(["--text-column"], default="text", show_default=True, help="Column of the text."),
+        click.Option(["--data"], required=True, help="Real inputs: csv, tsv, jsonl, parquet, CoNLL or hub:OWNER/NAME."),
+        click.Option(["--text-column"], default="", help="Column of the text. [default: text; of words tokens]"),
         click.Option(["--pair-column"], default="", help="Column of the second text, for pairs."),
         click.Option(["--label-column"], default="", help="Column of the label; with it, accuracy is measured too."),
         click.Option(

@@ -73,7 +73,8 @@ def _input_options(stage: Stage) -> list[click.Option]:
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
     if stage.reads:
         default = "" if stage.serves("token-classification") else "text"
-        options.append(click.Option(["--text-column"], default=default, help="Column of the text. [default: text]"))
+        help_ = f"Column of the text. [default: text{'' if default else '; of labelled words: tokens'}]"
+        options.append(click.Option(["--text-column"], default=default, help=help_))
     if stage.reads and language:
         length = click.IntRange(8)
         help_ = "Tokens of a window of text, or of an input. [default: as the model was opened, at most 512]"
@@ -142,7 +143,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
     from edgekit.artifact import Task
     from edgekit.data.load import Columns
     from edgekit.data.splits import load_splits
-    from edgekit.tasks.encoders import ENCODER_TASKS
+    from edgekit.tasks.encoders import columns_of
 
     if not stage.reads:
         return {}, None
@@ -151,15 +152,16 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
         length = values["max_length"]
         task = Task(kind=stage.task, max_length=length) if length else None
         return load_splits(sources, Columns(text=values["text_column"])).tables, task
-    kind = ENCODER_TASKS[values["task"]]
-    text, named = ("tokens", "labels") if kind.label_kind == "words" else ("text", "label")
-    label = values["label_column"] or (named if stage.needs else "")  # who trains needs labels to choose the epoch by
-    columns = Columns(
-        text=values["text_column"] or text, pair=values["pair_column"], label=label, label_kind=kind.label_kind
+    columns = columns_of(
+        values["task"],
+        values["text_column"],
+        values["pair_column"],
+        values["label_column"],
+        labelled=bool(stage.needs),  # who trains needs them to choose the epoch by
     )
     splits = load_splits(sources, columns)
     task = Task(
-        kind=kind.kind,
+        kind=values["task"],
         labels=(),
         max_length=values["max_length"],
         pair=bool(values["pair_column"]),
