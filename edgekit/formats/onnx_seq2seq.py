@@ -11,11 +11,13 @@ import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from edgekit.formats.onnx_encoder import OPSET
 
 if TYPE_CHECKING:
+    import onnx
     import torch
     from transformers import PreTrainedModel
 
@@ -64,14 +66,34 @@ def write_seq2seq(model: PreTrainedModel, out: Path) -> None:
 
 def quantize_seq2seq(source: Path, out: Path, *, exclude: tuple[str, ...] = ()) -> list[str]:
     """Both files with int8 weights (per output channel; activations int8 at run time) and int8 embedding rows, from the
-    folder `source` into `out`; returns what was quantized. See `quantize_onnx`."""
+    folder `source` into `out`; returns what was quantized. A table that is also the output's matrix is stored as both.
+
+    See `quantize_onnx`.
+    """
+    import onnx
+
     from edgekit.formats.onnx_quantize import quantize_onnx
 
-    return [
-        name
-        for file in (ENCODER, DECODER)
-        for name in quantize_onnx(source / file, out / file, "int8-dynamic", exclude=exclude)
-    ]
+    touched = []
+    with TemporaryDirectory(dir=out.parent) as folder:
+        for file in (ENCODER, DECODER):
+            model = onnx.load(str(source / file))
+            _untie(model.graph)
+            onnx.save(model, str(Path(folder) / file))
+            touched += quantize_onnx(Path(folder) / file, out / file, "int8-dynamic", exclude=exclude)
+    return touched
+
+
+def _untie(graph: onnx.GraphProto) -> None:
+    """Transposed constants as constants of their own, which a product can have in another type than a table."""
+    from edgekit.formats.onnx_graph import add_constant, constant, drop_unread
+
+    for node in [n for n in graph.node if n.op_type == "Transpose" and len(n.attribute) == 1]:
+        values = constant(graph, node.input[0])
+        if values is not None:
+            add_constant(graph, node.output[0], values.transpose(list(node.attribute[0].ints)))
+            graph.node.remove(node)
+    drop_unread(graph)
 
 
 def _read(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -139,7 +161,7 @@ def _export(
     import onnx
     import torch
 
-    from edgekit.formats.onnx_graph import drop_unread, forget_origin
+    from edgekit.formats.onnx_graph import drop_unread, forget_origin, name_by_module
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations; what it gets wrong, parity shows
@@ -156,6 +178,7 @@ def _export(
     assert program is not None
     program.save(str(file))
     model = onnx.load(str(file))
+    name_by_module(model.graph)
     forget_origin(model)
     drop_unread(model.graph)
     onnx.save(model, str(file))

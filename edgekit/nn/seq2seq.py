@@ -94,7 +94,7 @@ def greedy_of(model: PreTrainedModel) -> tuple[Greedy, tuple[str, ...]]:
 def generate(model: PreTrainedModel, greedy: Greedy, ids: list[int], most: int) -> list[int]:
     """The tokens with which Transformers greedily answers `ids`, at most so many, without the one that begins them."""
     import torch
-    from transformers import GenerationConfig
+    from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig
 
     model.generation_config = GenerationConfig(
         do_sample=False,
@@ -108,8 +108,9 @@ def generate(model: PreTrainedModel, greedy: Greedy, ids: list[int], most: int) 
         suppress_tokens=list(greedy.never) or None,
     )
     given = torch.tensor([ids])
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())  # its own has as many layers as the encoder
     with torch.no_grad():
-        found = cast("Any", model).generate(given, attention_mask=torch.ones_like(given))
+        found = cast("Any", model).generate(given, attention_mask=torch.ones_like(given), past_key_values=cache)
     return cast("list[int]", found[0, 1:].tolist())
 
 

@@ -58,13 +58,14 @@ LM_RUNTIMES: Runtimes = {
 def runtimes_for(kind: TaskKind, runtimes: Runtimes) -> Runtimes:
     """What executes files of a task where `runtimes` execute classifiers.
 
-    That is nothing for language models in a browser, or by the Python that is pushed to a device.
+    That is nothing for language models in a browser, or by the Python that is pushed to a device; nor yet anywhere for
+    text-to-text models.
     """
     if kind == "text-classification":
         return runtimes
     if kind in ENCODER_KINDS:  # llama.cpp's heads answer once a text
         return {name: runtime for name, runtime in runtimes.items() if name != "gguf"}
-    if "hf" not in runtimes:
+    if kind != "language-modeling" or "hf" not in runtimes:
         return {}
     provider = runtimes["hf"].provider
     return LM_RUNTIMES if provider == "cpu" else {"hf": replace(LM_TORCH, provider=provider)}

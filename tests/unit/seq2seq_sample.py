@@ -13,7 +13,7 @@ VOCABULARY = 300
 
 
 def tiny_seq2seq(folder: Path, family: str, **generation: object) -> Artifact:
-    """32 wide, 2 encoder and 3 decoder layers; `generation` goes into generation_config.json."""
+    """32 wide, one layer or two; `generation` goes into generation_config.json."""
     import torch
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
@@ -22,10 +22,10 @@ def tiny_seq2seq(folder: Path, family: str, **generation: object) -> Artifact:
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 0}
     sizes: dict[str, object] = {"vocab_size": VOCABULARY, "d_model": 32, **special}
     if family == "t5":
-        sizes |= {"d_ff": 48, "d_kv": 8, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 3}
+        sizes |= {"d_ff": 48, "d_kv": 8, "num_heads": 4, "num_layers": 1, "num_decoder_layers": 2}
         sizes |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 16}
     else:
-        sizes |= {"encoder_layers": 2, "decoder_layers": 3, "max_position_embeddings": 64}
+        sizes |= {"encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
         sizes |= {f"{part}_attention_heads": 4 for part in ("encoder", "decoder")}
         sizes |= {f"{part}_ffn_dim": 48 for part in ("encoder", "decoder")}
     torch.manual_seed(0)

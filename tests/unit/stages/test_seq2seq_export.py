@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,13 @@ QUICK = Seq2SeqExport(check_rows=6, check_tokens=12)
 # what real checkpoints of each family ask for
 ASKED: dict[str, dict[str, Any]] = {
     "t5": {},
-    "bart": {"forced_bos_token_id": 1, "forced_eos_token_id": 2, "num_beams": 4, "no_repeat_ngram_size": 3},
-    "marian": {"bad_words_ids": [[0], [7]], "forced_eos_token_id": 2},
+    "marian": {
+        "bad_words_ids": [[0], [7]],
+        "forced_bos_token_id": 1,
+        "forced_eos_token_id": 2,
+        "num_beams": 4,
+        "no_repeat_ngram_size": 3,
+    },
 }
 
 
@@ -57,12 +64,13 @@ def test_the_folder_generates_what_transformers_does_with_its_own_settings(
     family: str, exported: dict[str, Any]
 ) -> None:
     """The example program against `generate` with the checkpoint's generation_config.json but for its beams."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, DynamicCache, EncoderDecoderCache
 
     source, _, out = exported[family]
     model, tokenizer = load_seq2seq(source.path), AutoTokenizer.from_pretrained(source.path)
     given = tokenizer(TEXTS[3], return_tensors="pt")
-    options = {"num_beams": 1, "no_repeat_ngram_size": 0, "max_new_tokens": 9}
+    options: dict[str, Any] = {"num_beams": 1, "no_repeat_ngram_size": 0, "max_new_tokens": 9}
+    options["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
     with torch.no_grad():
         ids = model.generate(given["input_ids"], attention_mask=given["attention_mask"], **options)
     wanted = tokenizer.decode(ids[0], skip_special_tokens=True)
@@ -107,21 +115,35 @@ def test_no_matrix_is_stored_twice_for_the_cache(exported: dict[str, Any]) -> No
 
 def test_settings_that_a_greedy_answer_does_without_are_told(exported: dict[str, Any]) -> None:
     warnings = {family: outcome.facts.warnings for family, (_, outcome, _) in exported.items()}
-    assert warnings["t5"] == warnings["marian"] == ()
-    assert "num_beams=4, no_repeat_ngram_size" in warnings["bart"][0]
+    assert warnings["t5"] == ()
+    assert "num_beams=4, no_repeat_ngram_size" in warnings["marian"][0]
 
 
-@pytest.fixture(scope="module")
-def int8(exported: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
-    out = tmp_path_factory.mktemp("int8")
-    return seq2seq_export(exported["t5"][0], QUICK.model_copy(update={"precision": "int8"}), out, CONTEXT), out
+@pytest.fixture
+def written(exported: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stage takes up T5's files where it would write the same ones again, which takes seconds."""
+    folder: Path = exported["t5"][2]
+
+    def copy(_: Any, out: Path) -> None:
+        for name in ("encoder.onnx", "decoder.onnx"):
+            shutil.copyfile(folder / name, out / name)
+
+    monkeypatch.setattr(onnx_seq2seq, "write_seq2seq", copy)
+    return folder
+
+
+@pytest.fixture
+def int8(exported: dict[str, Any], written: Path, tmp_path: Path) -> tuple[Outcome, Path]:
+    (tmp_path / "int8").mkdir()
+    config = QUICK.model_copy(update={"precision": "int8"})
+    return seq2seq_export(exported["t5"][0], config, tmp_path / "int8", CONTEXT), tmp_path / "int8"
 
 
 def test_int8_is_smaller_and_held_against_the_original(int8: tuple[Outcome, Path], exported: dict[str, Any]) -> None:
     outcome, out = int8
     _, plain, folder = exported["t5"]
     for name in ("encoder.onnx", "decoder.onnx"):
-        assert (out / name).stat().st_size < 0.75 * (folder / name).stat().st_size
+        assert (out / name).stat().st_size < 0.7 * (folder / name).stat().st_size
     numbers = outcome.facts.numbers
     assert plain.facts.numbers["kl_divergence"] < 1e-6 < numbers["kl_divergence"] < 0.5
     assert outcome.metrics["agreement"] > 0.7
@@ -130,25 +152,45 @@ def test_int8_is_smaller_and_held_against_the_original(int8: tuple[Outcome, Path
 
 
 def test_every_matrix_of_the_model_is_quantized(int8: tuple[Outcome, Path]) -> None:
-    _, out = int8
+    outcome, out = int8
     for name in ("encoder.onnx", "decoder.onnx"):
         graph = onnx.load(str(out / name)).graph
         floats = {t.name for t in graph.initializer if t.data_type == 1 and len(t.dims) == 2 and np.prod(t.dims) > 300}
         assert not floats
+    assert {"model.encoder.block.0.layer.1.DenseReluDense.wi", "lm_head"} <= set(outcome.facts.touched)
 
 
-def test_a_limit_that_int8_breaks_is_a_parity_error(exported: dict[str, Any], tmp_path: Path) -> None:
+def test_what_is_excluded_stays_as_it_is(exported: dict[str, Any], written: Path, tmp_path: Path) -> None:
+    config = QUICK.model_copy(update={"precision": "int8", "exclude": ("lm_head",)})
+    touched = seq2seq_export(exported["t5"][0], config, tmp_path, CONTEXT).facts.touched
+    assert touched
+    assert not any("lm_head" in name for name in touched)
+
+
+def test_a_limit_that_int8_breaks_is_a_parity_error(exported: dict[str, Any], written: Path, tmp_path: Path) -> None:
     config = QUICK.model_copy(update={"precision": "int8", "max_divergence": 1e-7})
     with pytest.raises(ParityError, match="disagree with torch: KL divergence"):
         seq2seq_export(exported["t5"][0], config, tmp_path, CONTEXT)
 
 
 def test_a_file_that_answers_otherwise_does_not_count(
-    exported: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: dict[str, Any], written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real mismatch: the keys and values of the cross-attention change places."""
-    true = onnx_seq2seq._read
-    monkeypatch.setattr(onnx_seq2seq, "_read", lambda *given: true(*given)[::-1])
+    true: Callable[..., None] = onnx_seq2seq.write_seq2seq
+
+    def swapped(model: Any, out: Path) -> None:
+        true(model, out)
+        file = onnx.load(str(out / "encoder.onnx"))
+        names = [value.name for value in file.graph.output]
+        other = dict(
+            zip(names, [name for pair in zip(names[1::2], names[::2], strict=True) for name in pair], strict=True)
+        )
+        for node in file.graph.node:
+            node.output[:] = [other.get(name, name) for name in node.output]
+        onnx.save(file, str(out / "encoder.onnx"))
+
+    monkeypatch.setattr(onnx_seq2seq, "write_seq2seq", swapped)
     with pytest.raises(ParityError, match="disagree with torch"):
         seq2seq_export(exported["t5"][0], QUICK, tmp_path, CONTEXT)
 
