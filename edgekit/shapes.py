@@ -23,7 +23,6 @@ from edgekit.nn.architecture import check_architecture
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
 from edgekit.stages.base import Config
-from edgekit.stages.export import openvino_obstacle
 
 __all__ = ["Cost", "Shape", "cost_of", "next_shape", "shape_of"]
 
@@ -242,8 +241,6 @@ def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Pro
         from edgekit.formats.gguf_encoder import obstacles_of
 
         problems = obstacles_of(shape.config, shape.edits, task)
-    if file_format == "openvino" and (problem := openvino_obstacle(task)) is not None:
-        problems = [problem]
     if file_format == "openvino" and library_versions(("openvino",))["openvino"] == "absent":
         problems.append(Problem("", "openvino is not installed", "pip install 'edgekit[openvino]'"))
     return replace(shape, format=file_format, bytes=shape.bytes * width // 4), problems

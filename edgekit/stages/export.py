@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edgekit.artifact import Artifact, Facts, Format, Manifest, Task
 from edgekit.data.table import Table
-from edgekit.errors import ParityError, Problem, StageError
+from edgekit.errors import ParityError, StageError
 from edgekit.stages.base import Config, Context, Outcome
 
 if TYPE_CHECKING:
@@ -139,8 +139,6 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
         written = write_gguf(source.path, task, out / "model.gguf", config.precision)
         return list(written.notes)
     if config.format == "openvino":
-        if (problem := openvino_obstacle(task)) is not None:
-            raise StageError(problem.what, hint=problem.hint)
         _write_openvino(source, task, config, out)
         return []
     if config.precision != "f32":
@@ -150,13 +148,6 @@ def _write(source: Artifact, task: Task, config: Export, out: Path) -> list[str]
 
     write_onnx(load_classifier(source.path, kind=task.kind), task, out / "model.onnx", rewrite=config.rewrite)
     return []
-
-
-def openvino_obstacle(task: Task) -> Problem | None:
-    """Why a model of this task cannot become an OpenVINO folder; None where it can."""
-    if task.kind == "text-classification":
-        return None
-    return Problem("task", f"OpenVINO folders are for text-classification, not {task.kind}", "export to onnx")
 
 
 def _write_openvino(source: Artifact, task: Task, config: Export, out: Path) -> None:
