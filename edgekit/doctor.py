@@ -25,6 +25,7 @@ LIBRARIES = {
     "datasets": ("hub data sets", "pip install 'edgekit[hub]'"),
     "onnxruntime-genai": ("language models as ONNX", "pip install 'edgekit[genai]'"),
     "peft": ("LoRA and other adapters", "pip install 'edgekit[peft]'"),
+    "lm-eval": ("tasks of lm-evaluation-harness", "pip install 'edgekit[lm-eval]'"),
     "auto-round": ("AWQ and AutoRound", "pip install 'edgekit[auto-round]'"),
     "neural-compressor": ("more int4 methods, as a peer", "pip install 'edgekit[neural-compressor]'"),
 }

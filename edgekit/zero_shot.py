@@ -21,7 +21,7 @@ from edgekit.statistics import Interval, mean_interval
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["MinimalPairs", "blimp_score", "read_pairs"]
+__all__ = ["MinimalPairs", "blimp_score", "first_token", "read_pairs"]
 
 COLUMNS = Columns(text="sentence_good", pair="sentence_bad")
 
@@ -72,12 +72,15 @@ def _tokens(folder: Path, texts: list[str]) -> list[list[int]]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    first = _first(folder, tokenizer)
+    first = first_token(folder, tokenizer)
     return [[first, *e.ids] for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
 
-def _first(folder: Path, tokenizer: Tokenizer) -> int:
-    """The token that begins a text, or else ends one: by config.json, or by name in tokenizer_config.json."""
+def first_token(folder: Path, tokenizer: Tokenizer) -> int:
+    """The token that begins a text, or else ends one: by config.json, or by name in tokenizer_config.json.
+
+    Raises DataError where neither names one.
+    """
     told = _json(folder / "config.json")
     named = _json(folder / "tokenizer_config.json")
     for name in ("bos_token", "eos_token"):

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command
     "lm-export": ("stages", "Write a language model as GGUF or for onnxruntime-genai."),
     "seq2seq-export": ("stages", "Write an encoder-decoder model as ONNX, its answers compared with Transformers."),
     "bench": ("bench", "Measure exported files, interleaved against a baseline."),
+    "lm-eval": ("lm_eval", "Run tasks of lm-evaluation-harness on a language model's file."),
     "gate": ("gate", "Judge a report by rules; exit code 0 or 1."),
     "baseline": ("baseline", "Keep, show and update what later builds are held against."),
     "compare": ("compare", "Explain what changed between two reports."),
