@@ -1,0 +1,90 @@
+"""How much an error in what a layer writes changes the answers: the curvature that pruning is weighed by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgekit.nn.calibration import Calibration
+from edgekit.nn.capture import capture, capture_inputs
+from edgekit.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+__all__ = ["Sensitivity", "sensitivities"]
+
+
+@dataclass
+class Sensitivity:
+    """Of a matrix W that reads x and writes y: `inputs` (in, in), the covariance of x over real tokens, each weighed by
+    how much y matters there; `outputs` (out, out), E[g g^T] per example, g the gradient in y. Float64, on the CPU."""
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+
+
+@dataclass
+class _Sums:
+    second: torch.Tensor
+    first: torch.Tensor
+    outputs: torch.Tensor
+    weight: float = 0.0
+
+    def settled(self, examples: int) -> Sensitivity:
+        mean = self.first.double() / max(self.weight, 1e-30)
+        inputs = self.second.double() / max(self.weight, 1e-30) - mean[:, None] * mean
+        return Sensitivity(inputs.cpu(), (self.outputs.double() / examples).cpu())
+
+
+def sensitivities(
+    model: PreTrainedModel,
+    paths: Sequence[str],
+    calibration: Calibration,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Sensitivity]:
+    """One pass forward and back for the linear layers at `paths`, by path.
+
+    g is the gradient of the logits along a random direction of the classes (drawn for each example, its entries
+    independent of each other, their sum removed), so that E[g g^T] is the curvature of the squared change of the
+    logits (Hutchinson's estimator): no labels, and no answer is too sure to count. Token i of an example weighs |g_i|^2
+    in `inputs`: the Fisher information with its two factors taken as independent (Martens and Grosse 2015, K-FAC), but
+    a token that nothing reads, as in a classifier's last layer, does not count.
+    """
+    import torch
+
+    sums: dict[str, _Sums] = {}
+    generator = torch.Generator().manual_seed(seed)
+    modules = {path: model.get_submodule(path) for path in paths}
+    with torch.enable_grad(), capture_inputs(modules) as read, capture(modules) as written:
+        for inputs, _ in (progress or Silent()).track(calibration, "sensitivity", len(calibration)):
+            logits = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits
+            drawn = torch.randn(logits.shape, generator=generator).to(logits.device)
+            drawn = drawn - drawn.mean(-1, keepdim=True)
+            mask = inputs["attention_mask"].bool().to(logits.device)
+            if logits.ndim == 3:  # an answer for each token
+                drawn = drawn * mask[..., None]
+            gradients = torch.autograd.grad((logits * drawn).sum(), [written[path] for path in paths])
+            for path, gradient in zip(paths, gradients, strict=True):
+                _add(sums, path, read[path].detach()[mask], gradient[mask])
+    return {path: found.settled(len(calibration.encoded)) for path, found in sums.items()}
+
+
+def _add(sums: dict[str, _Sums], path: str, x: torch.Tensor, g: torch.Tensor) -> None:
+    """`x` (tokens, in) and `g` (tokens, out) of a batch."""
+    weight = g.square().sum(1, keepdim=True)
+    keep = weight[:, 0] > 0  # most tokens of a last layer do not count at all
+    x, g, weight = x[keep], g[keep], weight[keep]
+    weighted = x * weight
+    if path not in sums:
+        width, out = x.shape[1], g.shape[1]
+        sums[path] = _Sums(x.new_zeros(width, width), x.new_zeros(width), g.new_zeros(out, out))
+    found = sums[path]
+    found.second += x.T @ weighted
+    found.first += weighted.sum(0)
+    found.outputs += g.T @ g
+    found.weight += float(weight.sum())

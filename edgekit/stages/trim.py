@@ -1,0 +1,159 @@
+"""Trim: heads and FFN neurons go where they cost most and matter least, until the model meets a measured budget.
+
+Without labels and without training: what a cut loses is read off the curvature of the logits, each layer's best way
+down by least squares, the structure by dynamic programming over what blocks cost in the runtime, and what is left is
+solved, layer by layer, to follow the intact model.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from edgekit.artifact import Artifact, Facts, Skipped
+from edgekit.errors import StageError
+from edgekit.formats.cost_table import CostTable, load_costs
+from edgekit.stages.base import Config, Context, Outcome, kind_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from edgekit.nn.narrow import Width
+    from edgekit.nn.structure import Cost, Structure, Widths
+
+__all__ = ["COSTS", "VERSION", "Trim", "trim"]
+
+VERSION = 1
+COSTS = "costs.json"  # the table, in the result's folder
+UNSURE = 0.05
+
+
+class Trim(Config):
+    """Options of the trim stage."""
+
+    budget: Literal["latency", "size"] = Field(
+        "latency", description="what is held within the share: measured time of an inference, or the encoder's weights"
+    )
+    share: float = Field(0.6, gt=0, lt=1, description="share of the source's latency, or of its weights, that may stay")
+    precision: Literal["f32", "int8"] = Field(
+        "f32", description="the ONNX file that will ship, on which costs are measured: f32 or int8-dynamic"
+    )
+    batch: int = Field(1, ge=1, description="examples of an inference that is measured")
+    length: int = Field(0, ge=0, description="their length in tokens; 0 takes the lengths of the calibration texts")
+    threads: int = Field(0, ge=0, description="threads of an inference; 0: physical cores, at most 4")
+    costs: str = Field("", description="costs.json of an earlier trim, in place of a new measurement")
+    foreign_costs: bool = Field(False, description="take a table that was measured on another machine")
+    round_to: int = Field(32, ge=1, description="FFN widths are multiples of this, which kernels like")
+    samples: int = Field(512, ge=1, description="calibration examples (training data, else unlabeled)")
+    batch_size: int = Field(32, ge=1, description="calibration examples at a time")
+    seed: int = Field(0, ge=0, description="which examples are drawn, and in which directions logits are probed")
+
+
+def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome:
+    """Write the trimmed model, and the table of costs, to `out`.
+
+    Raises StageError for missing data, a model without a trained head or with uneven layers, or a budget that cannot be
+    met; UsageError for a table of another machine or model.
+    """
+    from edgekit.nn.factored import size_of
+    from edgekit.nn.follow import follow, token_weights
+    from edgekit.nn.load import has_classifier, load_classifier, save_model
+    from edgekit.nn.narrow import narrow
+    from edgekit.nn.structure import best_structure, find_ladders, widths_of
+    from edgekit.nn.surgery import settle
+    from edgekit.stages.calibration import draw
+
+    if not has_classifier(source.path):
+        raise StageError("trim follows a trained model, and this one has no head yet", hint="fine-tune it first")
+    model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
+    widths = widths_of(model)
+    table = _costs(source, model, widths, config, context) if config.budget == "latency" else None
+    calibration = draw(source, source.path, model, context, config.samples, config.batch_size, config.seed)
+    ladders = find_ladders(model, calibration, unit=config.round_to, seed=config.seed, progress=context.progress)
+    cost, budget = _within(config, widths, table)
+    structure = best_structure(ladders, widths, cost, budget, config.round_to)
+    cut = deepcopy(model)
+    narrow(cut, ladders.keep(structure))
+    errors = follow(cut, model, calibration, token_weights(model, calibration), context.progress)
+    numbers: dict[str, float | int | str | bool] = {
+        "parameters_before": size_of(model),
+        "parameters_after": size_of(cut),
+        "predicted_logit_change": ladders.loss(structure),
+        "error_mean": sum(errors) / len(errors),
+        "importance_samples": len(calibration.encoded),
+    }
+    save_model(cut, out, tokenizer_from=source.path, edits=settle(cut))
+    if table is not None:
+        (out / COSTS).write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return Outcome("hf", _facts(widths, structure, table, numbers), source.task or context.task)
+
+
+def _within(config: Trim, widths: Widths, table: CostTable | None) -> tuple[Cost, float]:
+    """What blocks cost, and the budget in the same unit: milliseconds, or weights of the encoder."""
+    if table is not None:
+        return table.cost, config.share * table.whole_ms - table.smallest_ms
+    per: dict[Width, int] = {"heads": 4 * widths.hidden * widths.head_size, "ffn": 2 * widths.hidden}
+    whole = widths.layers * (per["heads"] * widths.heads + per["ffn"] * widths.ffn)
+    return (lambda width, layer, size: float(per[width] * size)), config.share * whole
+
+
+def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Trim, context: Context) -> CostTable:
+    """The table that was given, where it is of this machine and model; else one that is measured now."""
+    from edgekit.formats.cost_probes import Probes, measure_costs
+    from edgekit.machine import default_threads
+    from edgekit.stages.export import require_task
+    from edgekit.transports import LOCAL
+
+    threads = config.threads or default_threads()
+    if config.costs:
+        table = load_costs(Path(config.costs))
+        table.check(widths, config.precision, threads, config.batch)
+        here = LOCAL.identity(("onnxruntime",))
+        if not config.foreign_costs:
+            table.check_machine(here)
+        return table
+    context.progress.say("measuring what heads and neurons cost; keep the machine otherwise idle")
+    probes = Probes.of(
+        deepcopy(model),  # the export changes how a model computes its attention
+        source.path,
+        require_task(source),
+        context.calibration(),
+        threads=threads,
+        batch=config.batch,
+        length=config.length,
+        precision=config.precision,
+    )
+    return measure_costs(probes, config.round_to, seed=config.seed, progress=context.progress)
+
+
+def _facts(
+    widths: Widths, structure: Structure, table: CostTable | None, numbers: dict[str, float | int | str | bool]
+) -> Facts:
+    layers = range(widths.layers)
+    before = f"{widths.heads} heads, {widths.ffn} neurons"
+    touched = [f"layer {i}: {before} -> {structure.heads[i]}, {structure.ffn[i]}" for i in layers]
+    whole = [i for i in layers if structure.heads[i] == widths.heads and structure.ffn[i] == widths.ffn]
+    spans = (_span(structure.heads), _span(structure.ffn))
+    summary = f"heads {widths.heads} -> {spans[0]}, FFN {widths.ffn} -> {spans[1]}"
+    warnings = []
+    if table is not None:
+        predicted = table.predict(structure)
+        numbers |= {"whole_ms": table.whole_ms, "predicted_ms": predicted, "costs_error": table.error}
+        summary += f"; predicted {table.whole_ms:.2f} -> {predicted:.2f} ms ({table.whole_ms / predicted:.2f}x)"
+        if table.error > UNSURE:
+            warnings.append(f"costs are only known to {table.error:.0%}: the machine was busy while they were measured")
+    return Facts(
+        summary=summary,
+        changed=len(whole) < widths.layers,
+        touched=tuple(text for i, text in enumerate(touched) if i not in whole),
+        skipped=tuple(Skipped(name=f"layer {i}", reason="all of it stays") for i in whole),
+        warnings=tuple(warnings),
+        numbers=numbers,
+    )
+
+
+def _span(sizes: tuple[int, ...]) -> str:
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)}..{max(sizes)}"
