@@ -24,7 +24,8 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VER
 
 
 def obstacles(config: ModelConfig) -> list[Problem]:
-    """What keeps a model of this config.json from onnxruntime-genai: an architecture that its builder does not name.
+    """What keeps a model of this config.json from onnxruntime-genai: an architecture that its builder does not name, or
+    rotary embeddings that it does not read.
 
     Raises MissingExtraError where onnxruntime-genai is not installed.
     """
@@ -32,7 +33,7 @@ def obstacles(config: ModelConfig) -> list[Problem]:
     architecture = str(named[0]) if isinstance(named, list) and named else ""
     known = _architectures()
     if architecture in known:
-        return []
+        return _rotations(architecture, config)
     what = f"onnxruntime-genai's builder does not take {architecture or 'a model without architectures'}"
     return [Problem("config.json", what, f"it takes {', '.join(sorted(known))}")]
 
@@ -75,6 +76,21 @@ def _build(folder: Path, out: Path, precision: Precision, options: dict[str, str
     if done.returncode != 0 or not (out / "model.onnx").is_file():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise StageError(f"onnxruntime-genai's builder failed: {last}")
+
+
+def _rotations(architecture: str, config: ModelConfig) -> list[Problem]:
+    """As found with onnxruntime-genai 0.18 under Transformers 5.23."""
+    if architecture.startswith("Gemma3"):
+        what = "onnxruntime-genai's builder does not find Gemma 3's two rotary bases where Transformers 5 keeps them"
+        return [Problem("config.json", what, "export it as GGUF")]
+    original, most = (config.get(f"{name}max_position_embeddings", 4096) for name in ("original_", ""))
+    scaled = any(
+        isinstance(v := config.get(k), dict) and "long_factor" in v for k in ("rope_scaling", "rope_parameters")
+    )
+    if architecture == "Phi3ForCausalLM" and original != most and not scaled:
+        what = f"onnxruntime-genai's builder takes it for LongRoPE: {most} positions, {original} of them original"
+        return [Problem("config.json", what, f"set original_max_position_embeddings to {most}")]
+    return []
 
 
 def _architectures() -> set[str]:
