@@ -259,11 +259,18 @@ def _parse(text: str) -> Rule | Wrong:
             "write 'on any', 'on a, b' or 'on any of a, b'",
         )
     lenient = matched["lenient"] is not None
-    if lenient and (not metric.timed or (limit.kind == "absolute" and metric.against_baseline)):
-        return "it is never inconclusive: only a time against a baseline's is", "leave out 'or inconclusive'"
+    if lenient and not _may_be_undecided(metric, limit):
+        return "it is never inconclusive: only what is held against a baseline is", "leave out 'or inconclusive'"
     quantifier, names = scope
     found = {"metric": name, "op": matched["op"], "limit": limit, "on": names, "quantifier": quantifier}
     return Rule.model_validate({**found, "or_inconclusive": lenient})
+
+
+def _may_be_undecided(metric: Metric, limit: Limit) -> bool:
+    """Whether noise can leave a rule open: of times, and of what is lost, against a baseline."""
+    if metric.timed:
+        return limit.kind != "absolute" or not metric.against_baseline
+    return metric.name in DROPS or (metric.name in MAIN_METRICS and limit.kind == "offset")
 
 
 def _limit(text: str, metric: Metric) -> Limit | Wrong:

@@ -9,7 +9,7 @@ from edgekit.baseline import Baseline
 from edgekit.figures import metric_value, show
 from edgekit.gate.against import BESIDE, Reference, reference_of
 from edgekit.gate.found import Found, finite, of_value
-from edgekit.gate.paired import accuracy_note, drop_of
+from edgekit.gate.paired import accuracy_note, drop_of, paired_verdict
 from edgekit.gate.turns import by_turns, judge_turns, too_noisy
 from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report, RuleEntry
 from edgekit.rules import METRICS, Rule, main_metric
@@ -19,6 +19,7 @@ from edgekit.statistics import Chance, Interval
 
 __all__ = ["judge"]
 
+TOLD: dict[Verdict, str] = {"pass": "holds", "fail": "fails", "inconclusive": "not decided"}
 SEVERITY: tuple[Verdict, ...] = ("fail", "inconclusive", "pass")
 
 
@@ -96,7 +97,7 @@ def _judge_one(rule: Rule, entry: Deployable, report: Report, baseline: Baseline
 def _judge_value(
     rule: Rule, entry: Deployable, report: Report, value: float, limit: float, reference: Reference
 ) -> Found:
-    """The value alone decides; what is known of its uncertainty is told."""
+    """The value decides, of an accuracy with the paired sample; what is known of its uncertainty is told."""
     verdict = of_value(rule, value, limit)
     sentence, notes = _sentence(rule, entry.id, value, limit, reference.value), []
     interval = _interval(rule.metric, entry)
@@ -107,8 +108,10 @@ def _judge_value(
     if margin is not None and entry.accuracy_drop is not None:
         earlier = reference.entry if reference.entry is not report.baseline else None
         rows = report.conditions.n if report.conditions is not None else None
-        notes.append(accuracy_note(verdict, drop_of(entry, earlier), margin, rows, main_metric(entry.metrics)))
-    told = "; ".join([f"{sentence}: {'holds' if verdict == 'pass' else 'fails'}", *notes])
+        drop = drop_of(entry, earlier)
+        verdict = paired_verdict(verdict, drop, margin)
+        notes.append(accuracy_note(verdict, drop, margin, rows, main_metric(entry.metrics)))
+    told = "; ".join([f"{sentence}: {TOLD[verdict]}", *notes])
     return Found(verdict, told, value, limit, interval=interval)
 
 

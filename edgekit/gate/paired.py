@@ -1,4 +1,4 @@
-"""What a rule about accuracy can be sure of: the value decides, the sentence says whether the sample could tell."""
+"""What a rule about accuracy can be sure of: whether the paired sample bears out what the value says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from edgekit.sample_size import disagreement_of, rows_needed
 from edgekit.sequential import Verdict
 from edgekit.statistics import Drop
 
-__all__ = ["accuracy_note", "drop_of"]
+__all__ = ["accuracy_note", "drop_of", "paired_verdict"]
 
 
 def drop_of(entry: Deployable, earlier: BaselineEntry | None) -> Drop | None:
@@ -17,6 +17,15 @@ def drop_of(entry: Deployable, earlier: BaselineEntry | None) -> Drop | None:
     if earlier.correctness is None or entry.correctness is None:
         return None
     return earlier.correctness.drop_to(entry.correctness)
+
+
+def paired_verdict(verdict: Verdict, drop: Drop | None, margin: float) -> Verdict:
+    """A file whose value lies beyond the limit fails where the paired interval does too; else nobody can tell.
+
+    One whose value lies within passes: what is lost is then as likely less than it seems as more. Asked to prove that,
+    no small test set could pass anything.
+    """
+    return "inconclusive" if verdict == "fail" and drop is not None and drop.low <= margin else verdict
 
 
 def accuracy_note(

@@ -10,6 +10,12 @@ from edgekit.provision.cores import Core
 __all__ = ["QEMU", "emulated", "native", "run_code"]
 
 QEMU = "qemu-aarch64"
+FIXED = (
+    "-R",
+    "64G",
+    "-seed",
+    "0",
+)  # the guest's addresses and random bytes are not the host's: counts repeat
 SECONDS = 600.0  # for a few lines of Python under qemu, on a busy machine
 
 
@@ -22,7 +28,7 @@ def emulated(
     core: Core, cores: str, bundle: str, python: str, counter: tuple[str, str] | None = None, qemu: str = QEMU
 ) -> list[str]:
     """The same under qemu. `cores`: the folder of profiles; `counter`: count.so, and the file that it writes."""
-    start = [qemu, "-cpu", core, "-L", f"{cores}/{core}", "-U", "LD_LIBRARY_PATH", "-U", "LD_PRELOAD"]
+    start = [qemu, "-cpu", core, "-L", f"{cores}/{core}", "-U", "LD_LIBRARY_PATH", "-U", "LD_PRELOAD", *FIXED]
     if counter is not None:
         library, out = (path.replace(",", ",,") for path in counter)  # a comma alone ends an option's value
         start += ["-plugin", f"file={library},out={out}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,7 +94,7 @@ class Local:
                 stdout=stderr,
                 stderr=stderr,
                 cwd=folder,
-                env=_environment(work, self.environment),
+                env=_environment(work, self.environment, clean=self.fidelity == "emulated"),
                 start_new_session=True,
             )
             try:
@@ -121,7 +122,12 @@ class _Here:
         return self.launcher.command(self)
 
     def worker(self, name: str) -> str:
-        return str(WORKERS / name)
+        """Where instructions are counted, of a copy: whether a module was compiled before changes where memory lies."""
+        if self.launcher.fidelity == "measured":
+            return str(WORKERS / name)
+        copy = self.home / "workers"
+        shutil.copytree(WORKERS, copy, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        return str(copy / name)
 
     def artifact(self, artifact: Artifact) -> str:
         return str(artifact.path.resolve())
@@ -155,9 +161,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(left, timeout=5)
 
 
-def _environment(work: Work, own: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment, with every thread pool held to the work's threads; and the target's own variables."""
-    inherited = {**os.environ}
+def _environment(work: Work, own: Mapping[str, str], *, clean: bool) -> dict[str, str]:
+    """The caller's environment, with every thread pool held to the work's threads; and the target's own variables.
+
+    `clean`: without the caller's, whose size decides where memory lies and so, by a thousandth, what is counted.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name == "PATH" or not clean}
     inherited.pop("OMP_WAIT_POLICY", None)  # training here waits passively; a device's runtime would not
     env = {**inherited, **pools(work.threads), **own}
     if work.package:

@@ -469,6 +469,23 @@ def test_unlike_reports_are_not_compared(change: dict[str, object], rule: str, w
     assert judge(TWO, [parse_rule("size <= 1.02x baseline")], other).passed
 
 
+@pytest.mark.parametrize(
+    ("drop", "verdict"),
+    [
+        (Drop(value=0.004, low=-0.004, high=0.012), "pass"),  # it cannot be proved, but it looks well
+        (Drop(value=0.012, low=0.004, high=0.02), "inconclusive"),
+        (Drop(value=0.012, low=0.0101, high=0.014), "fail"),
+    ],
+)
+def test_accuracy_fails_only_where_the_paired_sample_bears_it_out(drop: Drop, verdict: str) -> None:
+    entry = deployable("int8").model_copy(update={"accuracy_drop": drop})
+    strict, lenient = (
+        judge(report(entry), [parse_rule(f"accuracy_drop <= 1pt{end}")]) for end in ("", " or inconclusive")
+    )
+    assert (strict.rules[0].verdict, strict.verdict, lenient.passed) == (verdict, verdict, verdict != "fail")
+    assert ("not decided" in strict.rules[0].sentence) is (verdict == "inconclusive")
+
+
 def test_accuracy_is_paired_with_an_earlier_report_of_the_same_examples() -> None:
     def answered(wrong: range, data: str = "d" * 64) -> Report:
         flags = [at not in wrong for at in range(1000)]

@@ -52,7 +52,7 @@ def test_a_worker_gets_its_job_and_answers(artifact: Artifact, tmp_path: Path) -
     answer = json.loads(completed.raw)
     assert Path(answer["model"]).samefile(artifact.model_file)
     assert Path(answer["tokenizer"]).samefile(artifact.path / "tokenizer.json")
-    assert answer["given"] == {"texts": ["on", "ö"], "pairs": None, "max_length": 8, "segments": False, "pad_id": 0}
+    assert answer["given"] == Inputs(("on", "ö"), None, 8).wire()
     assert (answer["threads"], answer["env"]) == (3, "3")
     assert not Path(answer["cwd"]).exists()
     assert completed.seconds > 0
