@@ -90,12 +90,11 @@ def predict(
     call = Call("predict", threads or threads_for(transport), batch=batch, timeout=timeout)
     completed = transport.run(runtime.job(artifact, inputs_of(artifact, table), call))
     samples = read_samples(runtime, completed.raw, transport)
-    places, width = examples_of(artifact.path, table, task).places, len(task.labels)
-    if samples.logits is None or samples.logits.size != places * width:
-        found = 0 if samples.logits is None else samples.logits.size
-        raise DeviceError(f"{artifact.path}: {found} numbers instead of logits ({places}, {width})")
-    logits = samples.logits.reshape(places, width)
-    done = Predictions(logits, samples.runtime, samples.version, samples.providers, samples.peak_rss_bytes)
+    wanted = examples_of(artifact.path, table, task).places, len(task.labels)
+    if samples.logits is None or samples.logits.shape != wanted:
+        shape = None if samples.logits is None else samples.logits.shape
+        raise DeviceError(f"{artifact.path}: logits {shape} instead of {wanted}")
+    done = Predictions(samples.logits, samples.runtime, samples.version, samples.providers, samples.peak_rss_bytes)
     if file is not None:
         _write(file, done)
     return done

@@ -9,7 +9,7 @@ answers in RESULT.json and its stdout is never parsed. The formats:
     inputs      {"kind": task, "texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int,
                  "rows": [[[id], [type]]], only where they were tokenized before}
     RESULT.json {"schema": 1, "runtime": {"name", "version", "providers"}, "threads", "load_ms", "first_ms", "warmup",
-                 "logits": [[...]], "samples_ms": [...], "cpu_ms": [...], "peak_rss_bytes",
+                 "logits": [[...]] of every row, or token, "samples_ms": [...], "cpu_ms": [...], "peak_rss_bytes",
                  "error": null|{"kind", "message"}}
 
 In latency mode consecutive items form batches; `seconds` means whole passes over the items until that long (one at

@@ -63,8 +63,8 @@ class Workload(Frozen):
 
 @dataclass(frozen=True)
 class Samples:
-    """A finished job: `logits` float32 where it predicted, row after row; `wall_ms` and `cpu_ms` (inferences,) where it
-    was timed (CPU time of the whole process, all threads; empty where there is no such clock). Times in milliseconds,
+    """A finished job: `logits` (places, width) float32 where it predicted, `wall_ms` and `cpu_ms` (inferences,) where
+    it was timed (CPU time of the whole process, all threads; empty where there is no such clock). Times in milliseconds,
     memory in bytes (0: unknown)."""
 
     runtime: str
@@ -173,7 +173,7 @@ class WorkerRuntime:
             raise kind(f"{self.name}: {result.error.message} ({result.error.kind})")
         if result.runtime is None:
             raise DeviceError(f"{self.name}: broken result (no runtime in it)")
-        logits = None if result.logits is None else np.concatenate([np.asarray(r, np.float32) for r in result.logits])
+        logits = None if result.logits is None else np.asarray(result.logits, dtype=np.float32)
         wall, cpu = (np.asarray(part or [], dtype=np.float64) for part in (result.samples_ms, result.cpu_ms))
         for what, numbers in (("logits", logits), ("times", wall)):
             if numbers is not None and not np.isfinite(numbers).all():

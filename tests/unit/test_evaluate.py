@@ -124,7 +124,7 @@ def test_bad_input_is_told(good: Artifact, tmp_path: Path) -> None:
         predict(tiny_onnx.make(tmp_path / "mute", manifest={"task": None}), TABLE)
     assert good.task is not None
     more = good.task.model_copy(update={"labels": (*good.task.labels, "another")})
-    with pytest.raises(DeviceError, match=r"18 numbers instead of logits \(6, 4\)"):
+    with pytest.raises(DeviceError, match=r"logits \(6, 3\) instead of \(6, 4\)"):
         predict(tiny_onnx.make(tmp_path / "more", manifest={"task": more}), TABLE)
 
 

@@ -106,20 +106,16 @@ def predict(
     batch: int,
     length: Callable[[Any], int],
 ) -> list[list[float]]:
-    """Logits of every row, in order. Rows of like length share a batch, so that little is padded."""
-    logits: list[list[float]] = [[] for _ in rows]
+    """Logits of every row (or of every token of every row), in order. Rows of like length share a batch, so that little
+    is padded."""
+    logits: list[list[list[float]]] = [[] for _ in rows]
     order = sorted(range(len(rows)), key=lambda at: length(rows[at]))
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         for at, row in zip(chosen, run(make([rows[at] for at in chosen])), strict=True):
-            logits[at] = numbers(row, length(rows[at]))
-    return logits
-
-
-def numbers(row: Any, tokens: int) -> list[float]:
-    """A row's logits; of a model that answers token by token those of its own tokens, one after the other."""
-    parts = row[:tokens] if hasattr(row[0], "__len__") else [row]
-    return [float(value) for part in parts for value in part]
+            places = row[: length(rows[at])] if hasattr(row[0], "__len__") else [row]
+            logits[at] = [[float(value) for value in place] for place in places]
+    return [place for row in logits for place in row]
 
 
 def warm_up(run: Callable[[Any], Any], feeds: Sequence[Any], least: int) -> int:

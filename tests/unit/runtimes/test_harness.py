@@ -40,6 +40,18 @@ def harness() -> ModuleType:
     return module
 
 
+def test_a_model_that_answers_token_by_token_answers_for_real_tokens_only(harness: ModuleType) -> None:
+    rows = [[1, 2], [3]]
+
+    def run(batch: list[list[int]]) -> list[list[list[float]]]:
+        width = max(map(len, batch))
+        return [[[float(row[at]) if at < len(row) else -1.0, 0.5] for at in range(width)] for row in batch]
+
+    found = harness.predict(run, rows, list, 2, len)
+    assert found == [[1.0, 0.5], [2.0, 0.5], [3.0, 0.5]]
+    assert harness.predict(lambda batch: [[float(len(row))] for row in batch], rows, list, 2, len) == [[2.0], [1.0]]
+
+
 def test_warm_up_is_bounded_by_its_second(harness: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
     monkeypatch.setattr(harness, "STEADY", float("inf"))

@@ -60,7 +60,7 @@ export class Member {
     this.first_ms = performance.now() - begin;
   }
 
-  // Logits of every row, in order. Rows of like length share a batch, so that little is padded.
+  // Logits of every row (or of every token of every row), in order. Rows of like length share a batch, so that little is padded.
   async predict() {
     const { model, rows, job } = this;
     const order = rows.map((_, at) => at).sort((a, b) => model.length(rows[a]) - model.length(rows[b]) || a - b);
@@ -70,7 +70,7 @@ export class Member {
       const found = model.logits(await model.run(model.make(fed)), fed);
       part.forEach((at, place) => (logits[at] = found[place]));
     }
-    return logits;
+    return logits.flat();
   }
 
   // Run `job.warmup` inferences and then on until steady, all that within a second (one at least); answers with the

@@ -73,14 +73,15 @@ class Classifier {
     }
   }
 
-  // Each row's logits; of a model that answers token by token those of its own tokens, one after the other.
+  // Each row's logits, in a list; of a model that answers token by token those of its own tokens.
   logits(output, rows) {
     const width = output.dims.at(-1);
-    const places = output.dims.length === 3 ? output.dims[1] : 1;
-    return rows.map((row, at) => {
-      const own = output.dims.length === 3 ? this.length(row) : 1;
-      return Array.from(output.data.subarray(at * places * width, (at * places + own) * width));
-    });
+    const byToken = output.dims.length === 3;
+    const places = byToken ? output.dims[1] : 1;
+    const place = (at) => Array.from(output.data.subarray(at * width, (at + 1) * width));
+    return rows.map((row, at) =>
+      Array.from({ length: byToken ? this.length(row) : 1 }, (_, token) => place(at * places + token)),
+    );
   }
 }
 
