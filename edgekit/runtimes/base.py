@@ -64,8 +64,8 @@ class Workload(Frozen):
 @dataclass(frozen=True)
 class Samples:
     """A finished job: `logits` (places, width) float32 where it predicted, `wall_ms` and `cpu_ms` (inferences,) where
-    it was timed (CPU time of the whole process, all threads; empty where there is no such clock). Times in milliseconds,
-    memory in bytes (0: unknown)."""
+    it was timed (CPU time of the whole process, all threads; empty where there is no such clock). Times in
+    milliseconds, memory in bytes (0: unknown)."""
 
     runtime: str
     version: str
