@@ -56,14 +56,16 @@ def quantize_onnx(
     keep: Collection[str] = (),
     embedding_bits: EMBEDDING_BITS = 8,
     calibration: Calibration = "minmax",
-    feeds: Iterable[dict[str, np.ndarray[Any, Any]]] = (),
+    smooth: float = 0.0,
+    feeds: Sequence[dict[str, np.ndarray[Any, Any]]] = (),
 ) -> list[str]:
     """Write the quantized file; returns the names of the nodes that were quantized.
 
     `reduce_range`: int8 weights use 7 of their 8 bits (see docs/design/int8-range.md).
     `exclude`: nodes whose name or weight's name contains one of these texts stay in float; `keep`: nodes and
     tables that do, by their whole names.
-    `feeds`: calibration inputs for int8-static, each (batch, length).
+    `smooth`: alpha of `onnx_smooth`, for int8 products; 0: none.
+    `feeds`: calibration inputs for int8-static and for smoothing, each (batch, length).
     Source: onnxruntime.quantization (dynamic: weights symmetric int8, activations uint8 per tensor at run time).
     """
     products = matrix_products(source)
@@ -79,6 +81,8 @@ def quantize_onnx(
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, _quiet():
         stepping_stone = Path(folder) / "embedded.onnx"
         _prepare(source, stepping_stone, chosen, tables, embedding_bits)
+        if smooth and method in ("int8-dynamic", "int8-static"):
+            _smooth(stepping_stone, smooth, feeds)
         if not chosen:
             stepping_stone.replace(out)
         elif method == "int8-dynamic":
@@ -88,6 +92,19 @@ def quantize_onnx(
         else:
             _weight_only(stepping_stone, out, skipped, bits=4 if method == "int4-weight-only" else 8)
     return [*chosen, *tables]
+
+
+def _smooth(file: Path, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> None:
+    import onnx
+
+    from edgekit.formats.onnx_smooth import activation_ranges, fold, groups
+
+    model = onnx.load(str(file))
+    found = groups(model)
+    largest = activation_ranges(file, [group.activation for group in found], feeds)
+    for group in found:
+        fold(model, group, largest[group.activation], alpha)
+    onnx.save(model, str(file))
 
 
 def matrix_products(file: Path) -> list[Product]:

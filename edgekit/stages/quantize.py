@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from edgekit.formats.onnx_quantize import Method
 
-__all__ = ["METHODS", "VERSION", "Quantize", "quantize"]
+__all__ = ["METHODS", "VERSION", "Quantize", "calibration_feeds", "quantize"]
 
 VERSION = 5
 OnnxMethod = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
@@ -73,7 +73,8 @@ class Quantize(Config):
         default=0.0,
         ge=0,
         lt=1,
-        description="int8-nncf: how much of outlier channels goes from activations into weights (SmoothQuant's alpha).",
+        description="int8: how much of outlier channels goes from activations into weights (SmoothQuant's alpha); in "
+        "ONNX where a norm or an attention before them takes it for free.",
     )
 
 
@@ -133,7 +134,8 @@ def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, ke
         keep=keep,
         embedding_bits=bits[config.embeddings],
         calibration=config.calibration,
-        feeds=_feeds(source, config, context) if config.method == "int8-static" else (),
+        smooth=config.smooth,
+        feeds=list(calibration_feeds(source, config.samples, context)) if _calibrated(config) else (),
     )
     skipped = [
         Skipped(name=product.node, reason=_reason(product.operator, product.node, config, keep))
@@ -156,7 +158,7 @@ def _openvino(source: Artifact, config: Quantize, target: Path, context: Context
     touched = quantize_openvino(
         source.model_file,
         target,
-        feeds=_feeds(source, config, context),
+        feeds=calibration_feeds(source, config.samples, context),
         keep=left,
         reduce_range=config.reduce_range,
         smooth=config.smooth,
@@ -178,6 +180,11 @@ def _gguf(source: Artifact, config: Quantize, target: Path, context: Context, ke
         threads=context.threads,
     )
     return Written((f"{written.tensors} tensors",), notes=tuple(written.notes))
+
+
+def _calibrated(config: Quantize) -> bool:
+    """Whether an ONNX file is run on calibration data first."""
+    return config.method == "int8-static" or (config.method == "int8-dynamic" and config.smooth > 0)
 
 
 def _method(config: Quantize) -> Method:
@@ -230,8 +237,8 @@ def _bytes(artifact: Artifact) -> int:
     return artifact.model_file.stat().st_size + (weights.stat().st_size if weights.is_file() else 0)
 
 
-def _feeds(source: Artifact, config: Quantize, context: Context) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
-    """Calibration inputs, one row at a time: real lengths, no padding."""
+def calibration_feeds(source: Artifact, samples: int, context: Context) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+    """Inputs of an exported file, of so many rows of the training data, one at a time: real lengths, no padding."""
     import json
 
     import numpy as np
@@ -241,7 +248,7 @@ def _feeds(source: Artifact, config: Quantize, context: Context) -> Iterator[dic
     tokenizer = Tokenizer.from_file(str(source.path / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(labels["max_length"])
-    table = context.calibration().spread(config.samples)
+    table = context.calibration().spread(samples)
     inputs = list(zip(table.texts, table.pairs, strict=True)) if table.pairs else list(table.texts)
     for item in context.progress.track(tokenizer.encode_batch(inputs), "calibrating"):
         ids = np.asarray([item.ids], dtype=np.int64)
