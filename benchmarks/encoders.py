@@ -1,0 +1,34 @@
+"""`python -m benchmarks.encoders [--only PART] [--quick] [--json]`: encoders in files, beside the usual tools.
+
+int8      int8.speedup_best, int8.min_vs_best_peer, int8.ort_median_vs_dynamic: int8 alone, the same weights, by runtime
+pruning   prune.seconds_to_1_8x, latency.prediction_error, lowrank.error_vs_svd: smaller without training
+
+1x is ONNX Runtime fp32, fully optimized, of the fine-tuned teacher; two threads; interleaved in one run. Every part's
+figures are kept as soon as they are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from benchmarks import encoders_int8, encoders_pruning
+from benchmarks.encoders_bed import Bed, open_bed
+from benchmarks.record import Figure, arguments, keep
+
+PARTS: Mapping[str, Callable[[Bed], Iterator[Figure]]] = {
+    "int8": encoders_int8.figures,
+    "pruning": encoders_pruning.figures,
+}
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", parts=tuple(PARTS))
+    bed = open_bed(quick=options.quick)
+    for name in options.only or PARTS:
+        bed.progress.head(name)
+        for figure in PARTS[name](bed):
+            keep("encoders", [figure], options)
+
+
+if __name__ == "__main__":
+    main()
