@@ -25,7 +25,7 @@ __all__ = ["VERSION", "MlmPretrain", "mlm_pretrain"]
 VERSION = 1
 RATE = 2e-4  # at 384 wide
 HEAD_RATE = 5.0  # a new head learns this many times faster
-HELD_OUT = 20  # where there are no validation data, each so manieth row is
+HELD_OUT = 20  # where there are no validation data, one row of so many is held out
 
 
 class MlmPretrain(Training, Config):
