@@ -55,9 +55,11 @@ class Probes:
         batch: int = 1,
         length: int = 0,
         precision: Precision = "f32",
+        seconds: float = 4.0,
         transport: Transport = LOCAL,
     ) -> Probes:
-        """Export `model` (from the folder `source`) once. `length` 0: lengths are those of the table's texts."""
+        """Export `model` (from the folder `source`) once. `length` 0: lengths are those of the table's texts; `seconds`
+        that a sitting takes."""
         import onnx
 
         from edgekit.formats.onnx_encoder import write_onnx
@@ -71,7 +73,7 @@ class Probes:
             write_onnx(model, task, file)
             graph = onnx.load(str(file))
             draft = _artifact(source, Path(folder), task)
-            feed = Feed(inputs_of(draft, fed, length or None), threads, batch)
+            feed = Feed(inputs_of(draft, fed, length or None), threads, batch, seconds)
         return cls(graph, layer_names(model), widths_of(model), source, task, feed, precision, transport)
 
     def time(self, structures: Sequence[Structure], progress: Progress | None = None) -> Relative:

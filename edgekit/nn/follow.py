@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-__all__ = ["follow", "token_weights"]
+__all__ = ["follow", "writer_paths"]
 
 RIDGE = 1e-2  # of the mean input variance: how strongly the weights hold on to what they were
 WRITERS = (("attention_output", "attention_norm"), ("ffn_down", "ffn_norm"))
@@ -55,23 +55,11 @@ def follow(
     return errors
 
 
-def token_weights(model: PreTrainedModel, calibration: Calibration) -> dict[str, list[torch.Tensor]]:
-    """Weights for `follow`: an error is worth the inverse of the variance that the norm after it divides by."""
-    import torch
-
+def writer_paths(model: PreTrainedModel) -> list[str]:
+    """Paths of all matrices that `follow` re-solves."""
     from edgekit.nn.load import encoder_layers
 
-    layers = range(len(encoder_layers(model)))
-    sites = {_path(model, i, writer): _path(model, i, norm) for i in layers for writer, norm in WRITERS}
-    found: dict[str, list[torch.Tensor]] = {writer: [] for writer in sites}
-    modules = {norm: model.get_submodule(norm) for norm in sites.values()}
-    with torch.inference_mode(), capture_inputs(modules) as seen:
-        for inputs, _ in calibration:
-            model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
-            mask = inputs["attention_mask"].bool()
-            for writer, norm in sites.items():
-                found[writer].append(1 / seen[norm][mask].var(-1).clamp_min(1e-12))
-    return found
+    return [_path(model, i, writer) for i in range(len(encoder_layers(model))) for writer, _ in WRITERS]
 
 
 @dataclass

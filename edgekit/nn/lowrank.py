@@ -3,7 +3,8 @@
 All methods are one formula. For a weighting M of the inputs, the best W_r of rank r under |(W - W_r) M|^2 is
 U_r U_r^T W, with U_r the first r left singular vectors of W M (Eckart-Young on W M; M cancels, so that it is never
 inverted and may be singular). M is the identity (truncated SVD), diagonal (FWSVD, Hsu et al. 2022), or the Cholesky
-factor of the inputs' covariance (SVD-LLM, Wang et al. 2024). An embedding is the same with one-hot inputs: its W is the
+factor of the inputs' covariance (SVD-LLM, Wang et al. 2024). With a weighting L of the outputs too, it is
+L^-1 U_r U_r^T L W, of L W M. An embedding is the same with one-hot inputs: its W is the
 table transposed.
 """
 
@@ -26,13 +27,17 @@ __all__ = ["Spectrum", "factorize_module", "ranks_by_budget", "ranks_by_energy",
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A layer's decomposition in float64: `basis` (out, k), best first, and `energy` (k,), squared singular values."""
+    """A layer's decomposition in float64: `basis` (out, k), best first, and `dual` (k, out), so that W_r = basis_r
+    dual_r W; `energy` (k,), squared singular values. `absolute`: energies of layers compare as they are, not as shares.
+    """
 
     path: str
     basis: torch.Tensor
+    dual: torch.Tensor
     energy: torch.Tensor
     size: int  # weights the layer has now (biases aside)
     per_rank: int  # weights that one rank costs: in + out
+    absolute: bool = False
 
     @property
     def total(self) -> float:
@@ -42,6 +47,11 @@ class Spectrum:
         """|(W - W_r) M|^2 / |W M|^2."""
         return float(self.energy[rank:].sum()) / self.total
 
+    def gain(self, rank: int, after: int) -> float:
+        """What is won by more ranks."""
+        won = float(self.energy[rank:after].sum())
+        return won if self.absolute else won / self.total
+
     def shrinks(self, rank: int) -> bool:
         """Whether that rank needs fewer weights than the layer has now."""
         return rank * self.per_rank < self.size
@@ -49,6 +59,7 @@ class Spectrum:
 
 def spectrum(path: str, module: nn.Module, weighting: Weighting) -> Spectrum:
     """Decompose a linear layer or an embedding (either may be low rank already)."""
+    import torch
     from torch import nn
 
     from edgekit.nn.factored import LOW_RANK, LowRankEmbedding, dense_weight
@@ -56,10 +67,14 @@ def spectrum(path: str, module: nn.Module, weighting: Weighting) -> Spectrum:
     weight = dense_weight(module)
     if isinstance(module, nn.Embedding | LowRankEmbedding):
         weight = weight.T
-    basis, energy = _left_basis(weight, weighting.root)
+    scaled = weight if weighting.outputs is None else weighting.outputs.to(weight.device) @ weight.double()
+    basis, energy = _left_basis(scaled, weighting.root)
+    dual = basis.T
+    if weighting.outputs is not None:
+        basis, dual = torch.linalg.solve(weighting.outputs.to(basis), basis), dual @ weighting.outputs.to(basis)
     out, inner = weight.shape
     size = module.rank * (out + inner) if isinstance(module, LOW_RANK) else out * inner
-    return Spectrum(path, basis, energy, size, out + inner)
+    return Spectrum(path, basis, dual, energy, size, out + inner, weighting.outputs is not None)
 
 
 def _left_basis(weight: torch.Tensor, root: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,19 +106,19 @@ def factorize_module(module: nn.Module, found: Spectrum, rank: int, mean: torch.
     from edgekit.nn.factored import LowRankEmbedding, LowRankLinear, dense_weight
 
     weight = dense_weight(module).double()
-    basis = found.basis[:, :rank]
+    basis, dual = found.basis[:, :rank], found.dual[:rank]
     made: LowRankEmbedding | LowRankLinear
     if isinstance(module, nn.Embedding | LowRankEmbedding):
         made = LowRankEmbedding(weight.shape[0], weight.shape[1], rank, padding_idx=module.padding_idx)
-        made.codes.weight.data = (weight @ basis).float()
+        made.codes.weight.data = (weight @ dual.T).float()
         made.up.weight.data = basis.float().contiguous()
     else:
         assert isinstance(module, nn.Linear | LowRankLinear)
         made = LowRankLinear(weight.shape[1], weight.shape[0], rank, bias=module.bias is not None)
-        made.down.weight.data = (basis.T @ weight).float()
+        made.down.weight.data = (dual @ weight).float()
         made.up.weight.data = basis.float().contiguous()
         if module.bias is not None:
-            lost = 0.0 if mean is None else (weight - basis @ (basis.T @ weight)) @ mean
+            lost = 0.0 if mean is None else (weight - basis @ (dual @ weight)) @ mean
             made.up.bias.data = (module.bias.detach().double() + lost).float()
     return made.train(module.training)
 
@@ -121,9 +136,9 @@ def ranks_by_energy(spectra: Sequence[Spectrum], energy: float, unit: int) -> li
 def ranks_by_budget(spectra: Sequence[Spectrum], budget: float, unit: int) -> list[int]:
     """Ranks, in steps of `unit`, so that the layers together keep at most the share `budget` of their weights.
 
-    Greedy: the next step goes where it wins the largest share of a layer's energy per weight it costs. A layer whose
-    next step would no longer be smaller than the layer itself may be left whole (rank: all). Raises StageError where
-    even one step for each layer is over the budget.
+    Greedy: the next step goes where it wins most per weight it costs (of a layer's own energy, or as it is). A layer
+    whose next step would no longer be smaller than the layer itself may be left whole (rank: all). Raises StageError
+    where even one step for each layer is over the budget.
     """
     allowed = budget * sum(s.size for s in spectra)
     ranks = [min(unit, len(s.energy)) for s in spectra]
@@ -145,7 +160,7 @@ def ranks_by_budget(spectra: Sequence[Spectrum], budget: float, unit: int) -> li
             after = len(found.energy)
         cost = min(after * found.per_rank, found.size) - now
         if cost > 0:
-            heapq.heappush(heap, (-float(found.energy[rank:after].sum()) / found.total / cost, at, after, cost))
+            heapq.heappush(heap, (-found.gain(rank, after) / cost, at, after, cost))
 
     for at in range(len(spectra)):
         offer(at)

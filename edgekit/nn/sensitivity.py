@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Sensitivity", "sensitivities"]
+__all__ = ["Sensitivity", "sensitivities", "token_weights"]
 
 
 @dataclass
 class Sensitivity:
     """Of a matrix W that reads x and writes y: `inputs` (in, in), the covariance of x over real tokens, each weighed by
-    how much y matters there; `outputs` (out, out), E[g g^T] per example, g the gradient in y. Float64, on the CPU."""
+    how much y matters there, and `mean` (in,), their mean; `outputs` (out, out), E[g g^T] per example, g the gradient
+    in y. Float64, on the CPU."""
 
     inputs: torch.Tensor
+    mean: torch.Tensor
     outputs: torch.Tensor
 
 
@@ -36,7 +38,7 @@ class _Sums:
     def settled(self, examples: int) -> Sensitivity:
         mean = self.first.double() / max(self.weight, 1e-30)
         inputs = self.second.double() / max(self.weight, 1e-30) - mean[:, None] * mean
-        return Sensitivity(inputs.cpu(), (self.outputs.double() / examples).cpu())
+        return Sensitivity(inputs.cpu(), mean.cpu(), (self.outputs.double() / examples).cpu())
 
 
 def sensitivities(
@@ -55,9 +57,39 @@ def sensitivities(
     in `inputs`: the Fisher information with its two factors taken as independent (Martens and Grosse 2015, K-FAC), but
     a token that nothing reads, as in a classifier's last layer, does not count.
     """
+    sums: dict[str, _Sums] = {}
+    for found in _gradients(model, paths, calibration, seed, progress):
+        for path, (x, g) in found.items():
+            _add(sums, path, x, g)
+    return {path: total.settled(len(calibration.encoded)) for path, total in sums.items()}
+
+
+def token_weights(
+    model: PreTrainedModel,
+    paths: Sequence[str],
+    calibration: Calibration,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, list[torch.Tensor]]:
+    """|g| of each real token (tokens,), by path and batch of the calibration: how much an error there matters.
+
+    Its square would be the curvature; but then few tokens own the fit. On Banking77 with half of the encoder gone, a
+    repair weighed by |g| left 10% less of the logits' squared error than one by |g|^2 or by the norms' variances.
+    """
+    weights: dict[str, list[torch.Tensor]] = {path: [] for path in paths}
+    for found in _gradients(model, paths, calibration, seed, progress):
+        for path, (_, g) in found.items():
+            weights[path].append(g.norm(dim=1))
+    return weights
+
+
+def _gradients(
+    model: PreTrainedModel, paths: Sequence[str], calibration: Calibration, seed: int, progress: Progress | None
+) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
+    """Of each batch's real tokens, what the layers at `paths` read (tokens, in), and g (tokens, out)."""
     import torch
 
-    sums: dict[str, _Sums] = {}
     generator = torch.Generator().manual_seed(seed)
     modules = {path: model.get_submodule(path) for path in paths}
     with torch.enable_grad(), capture_inputs(modules) as read, capture(modules) as written:
@@ -69,9 +101,7 @@ def sensitivities(
             if logits.ndim == 3:  # an answer for each token
                 drawn = drawn * mask[..., None]
             gradients = torch.autograd.grad((logits * drawn).sum(), [written[path] for path in paths])
-            for path, gradient in zip(paths, gradients, strict=True):
-                _add(sums, path, read[path].detach()[mask], gradient[mask])
-    return {path: found.settled(len(calibration.encoded)) for path, found in sums.items()}
+            yield {p: (read[p].detach()[mask], g[mask]) for p, g in zip(paths, gradients, strict=True)}
 
 
 def _add(sums: dict[str, _Sums], path: str, x: torch.Tensor, g: torch.Tensor) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgekit.nn.calibration import Calibration, Moments, taps
 from edgekit.nn.importance import summed_loss
+from edgekit.nn.sensitivity import Sensitivity
 from edgekit.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["UNSEEN", "Weighting", "fisher_weightings", "frequency_weighting", "moment_weighting"]
+__all__ = ["UNSEEN", "Weighting", "curvature_weighting", "fisher_weightings", "frequency_weighting", "moment_weighting"]
 
+FLAT = 1e-2  # of the mean curvature, for outputs that the examples do not depend on
 UNSEEN = 0.1  # share of a table's weight that is spread evenly, for the tokens that the calibration has not seen
 
 
@@ -24,10 +26,28 @@ class Weighting:
     """`root` is M of the error |(W - W_r) M|^2, float64: (d,) diagonal or (d, d); None is the identity.
 
     `mean` (d,), where given: the inputs' mean; the error is then about centred inputs, and the bias takes the rest.
+    `outputs` (out, out), where given: L of |L (W - W_r) M|^2, symmetric and invertible; errors of different layers then
+    compare as they are.
     """
 
     root: torch.Tensor | None = None
     mean: torch.Tensor | None = None
+    outputs: torch.Tensor | None = None
+
+
+def curvature_weighting(seen: Sensitivity, *, has_bias: bool) -> Weighting:
+    """What an error changes the logits by: whitened inputs, and the root of the curvature in the outputs.
+
+    Source: the Kronecker-factored Fisher information as a metric on both sides, as in Chekalina et al. 2025,
+    "Generalized Fisher-Weighted SVD".
+    """
+    import torch
+
+    values, vectors = torch.linalg.eigh(seen.outputs)
+    damped = values.clamp_min(0) + FLAT * values.mean().clamp_min(1e-30)
+    second = seen.inputs + seen.mean[:, None] * seen.mean
+    inputs = moment_weighting(Moments(seen.mean, second, 1.0), has_bias=has_bias)
+    return replace(inputs, outputs=(vectors * damped.sqrt()) @ vectors.T)
 
 
 def moment_weighting(moments: Moments, *, has_bias: bool) -> Weighting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,10 +30,11 @@ Part = Literal["attention", "ffn", "embedding"]
 class Factorize(Config):
     """Options of the factorize stage."""
 
-    method: Literal["svd", "fwsvd", "whitened"] = Field(
+    method: Literal["svd", "fwsvd", "whitened", "curvature"] = Field(
         "whitened",
-        description="what stays close: the weights (svd), the weights that matter to the loss (fwsvd), or the layer's "
-        "output on your data (whitened)",
+        description="what stays close: the weights (svd), the weights that matter to the loss (fwsvd), the layer's "
+        "output on your data (whitened), or the logits (curvature: attention and FFN alone; layer by layer, what is "
+        "left is then solved to follow the source)",
     )
     modules: tuple[Part, ...] = Field(
         ("embedding",),
@@ -55,13 +57,16 @@ class Factorize(Config):
 def factorize(source: Artifact, config: Factorize, out: Path, context: Context) -> Outcome:
     """Write a low-rank version of `source` to `out`.
 
-    Raises StageError for "fwsvd" without a trained classifier, missing calibration data, or a budget that is too small.
+    Raises StageError for "fwsvd" or "curvature" without a trained head, missing calibration data, or a budget that is
+    too small.
     """
     from edgekit.nn.factored import size_of
     from edgekit.nn.load import load_classifier, save_model
     from edgekit.nn.lowrank import ranks_by_budget, ranks_by_energy, spectrum
     from edgekit.nn.surgery import settle
 
+    if config.method == "curvature" and "embedding" in config.modules:
+        raise StageError("curvature is for attention and ffn", hint="factorize the embedding in a step of its own")
     model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
     before = size_of(model)
     paths = chosen_modules(model, config.modules)
@@ -73,11 +78,27 @@ def factorize(source: Artifact, config: Factorize, out: Path, context: Context) 
         ranks = ranks_by_energy(spectra, config.energy, config.round_to)
     else:
         ranks = ranks_by_budget(spectra, config.budget, config.round_to)
+    intact = deepcopy(model) if config.method == "curvature" else None
     skipped = _replace(model, spectra, ranks, means)
+    if intact is not None:
+        _repair(source, model, intact, config, context)
     edits = settle(model)
     save_model(model, out, tokenizer_from=source.path, edits=edits)
     facts = _facts(config, spectra, ranks, skipped, before, size_of(model))
     return Outcome("hf", facts, source.task or context.task)
+
+
+def _repair(
+    source: Artifact, model: PreTrainedModel, intact: PreTrainedModel, config: Factorize, context: Context
+) -> None:
+    """Layer by layer, what writes to the residual stream is solved to follow the intact model."""
+    from edgekit.nn.follow import follow, writer_paths
+    from edgekit.nn.sensitivity import token_weights
+    from edgekit.stages.calibration import draw
+
+    calibration = draw(source, source.path, intact, context, config.samples, config.batch_size, config.seed)
+    weights = token_weights(intact, writer_paths(intact), calibration, seed=config.seed, progress=context.progress)
+    follow(model, intact, calibration, weights, context.progress)
 
 
 def chosen_modules(model: PreTrainedModel, parts: Sequence[Part]) -> list[str]:
@@ -104,16 +125,32 @@ def _weightings(
     if config.method == "svd":
         yield from ((path, Weighting()) for path in paths)
         return
-    if config.method == "fwsvd" and not has_classifier(source.path):
+    if config.method in ("fwsvd", "curvature") and not has_classifier(source.path):
         raise StageError(
-            "fwsvd needs a trained classifier, and this model has none yet",
+            f"{config.method} needs a trained classifier, and this model has none yet",
             hint="fine-tune it first, or use the methods svd or whitened",
         )
     calibration = draw(source, source.path, model, context, config.samples, config.batch_size, config.seed)
     if config.method == "fwsvd":
         yield from fisher_weightings(model, paths, calibration, context.progress).items()
+    elif config.method == "curvature":
+        yield from _curvature(model, paths, calibration, config, context)
     else:
         yield from _whitening(model, paths, calibration, context)
+
+
+def _curvature(
+    model: PreTrainedModel, paths: Sequence[str], calibration: Calibration, config: Factorize, context: Context
+) -> Iterator[tuple[str, Weighting]]:
+    """The curvature of the logits in what each layer writes, and what it reads."""
+    from edgekit.nn.calibration import groups
+    from edgekit.nn.sensitivity import sensitivities
+    from edgekit.nn.weighting import curvature_weighting
+
+    for group in groups(model, paths):
+        seen = sensitivities(model, group, calibration, seed=config.seed, progress=context.progress)
+        for path, found in seen.items():
+            yield path, curvature_weighting(found, has_bias=model.get_submodule(path).bias is not None)
 
 
 def _whitening(

@@ -59,9 +59,10 @@ def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome
     met; UsageError for a table of another machine or model.
     """
     from edgekit.nn.factored import size_of
-    from edgekit.nn.follow import follow, token_weights
+    from edgekit.nn.follow import follow, writer_paths
     from edgekit.nn.load import has_classifier, load_classifier, save_model
     from edgekit.nn.narrow import narrow
+    from edgekit.nn.sensitivity import token_weights
     from edgekit.nn.structure import best_structure, find_ladders, widths_of
     from edgekit.nn.surgery import settle
     from edgekit.stages.calibration import draw
@@ -77,7 +78,8 @@ def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome
     structure = best_structure(ladders, widths, cost, budget, config.round_to)
     cut = deepcopy(model)
     narrow(cut, ladders.keep(structure))
-    errors = follow(cut, model, calibration, token_weights(model, calibration), context.progress)
+    weights = token_weights(model, writer_paths(model), calibration, seed=config.seed, progress=context.progress)
+    errors = follow(cut, model, calibration, weights, context.progress)
     numbers: dict[str, float | int | str | bool] = {
         "parameters_before": size_of(model),
         "parameters_after": size_of(cut),

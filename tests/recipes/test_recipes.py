@@ -148,8 +148,28 @@ def test_distill_to_smaller_makes_the_shape_that_was_asked_for(bench: Bench, cla
     assert (config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]) == (1, 16, 32)
 
 
+def test_prune_without_training_needs_no_labels(bench: Bench, classified: Report) -> None:
+    teacher = next(s for s in classified.steps if s.id == "finetune")
+    folder = bench.folder / "store" / "artifacts" / teacher.artifact
+    params = {name: bench.data[name] for name in ("test", "label_column", "max_length")}
+    given = {**params, "model": str(folder), "calibration": bench.data["train"], "share": "0.7"}
+    where = {"store": bench.folder / "store", "device": "cpu", "threads": 1}
+    overrides = ("trim.budget=size", "trim.round_to=8")  # what is measured takes a minute; a unit test has it
+    report = run(bench.recipe("prune-without-training"), given, bench.folder / "trimmed", overrides=overrides, **where)
+    assert [d.id for d in report.deployables] == ["onnx-f32", "onnx-int8"]
+    assert all(d.speedup is not None for d in report.deployables)
+    assert report.baseline is not None and report.deployables[0].size_bytes < report.baseline.size_bytes
+
+
 def test_every_recipe_is_run_here_or_with_the_language_models() -> None:
-    here = {"text-classifier", "quantize-only", "distill-to-smaller", "token-classifier"}
+    here = {
+        "text-classifier",
+        "quantize-only",
+        "distill-to-smaller",
+        "token-classifier",
+        "encoder-int8",
+        "prune-without-training",
+    }
     assert set(names()) == here | set(test_language_recipes.RECIPES)
 
 

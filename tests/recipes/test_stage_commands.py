@@ -33,6 +33,10 @@ DATA = ("--train", "train.csv", "--validation", "validation.csv", "--label-colum
 CHAIN = [  # (arguments, format of the result)
     (("finetune", "bert", "tuned", *DATA, "--epochs", "4", "--learning-rate", "0.003", "--threads", "1"), "hf"),
     (("prune", "tuned", "small", *DATA, "--keep-layers", "1", "--ffn", "0.5", "--vocabulary"), "hf"),
+    (
+        ("trim", "tuned", "trimmed", "--train", "train.csv", "--budget", "size", "--share", "0.7", "--round-to", "8"),
+        "hf",
+    ),
     (("factorize", "small", "thin", *DATA[:2], "--round-to", "4", "--rank-by", "budget", "--budget", "0.5"), "hf"),
     (("distill", "thin", "student", "--teacher", "tuned", *DATA, "--epochs", "2", "--threads", "1"), "hf"),
     (("student", "tuned", "shaped", "--layers", "1", "--hidden", "16", "--heads", "2", "--ffn", "32"), "hf"),

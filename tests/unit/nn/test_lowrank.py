@@ -47,6 +47,24 @@ def test_error_is_what_the_spectrum_says_and_optimal(out: int, inner: int, seed:
     torch.testing.assert_close(found.energy, singular, rtol=1e-6, atol=1e-9)
 
 
+@settings(max_examples=25, deadline=None)
+@given(out=st.integers(2, 10), inner=st.integers(2, 20), seed=st.integers(0, 99))
+def test_with_outputs_weighed_too_the_spectrum_says_the_error(out: int, inner: int, seed: int) -> None:
+    """|L (W - W_r) M|^2 equals the discarded energy, which is the least there is."""
+    torch.manual_seed(seed)
+    linear = nn.Linear(inner, out)
+    left, right = torch.randn(out, out).double(), torch.randn(inner, inner).double().tril()
+    left = left @ left.T + torch.eye(out).double()
+    found = spectrum("x", linear, Weighting(right, outputs=left))
+    for rank in range(1, min(out, inner) + 1):
+        made = factorize_module(linear, found, rank)
+        lost = left @ (dense_weight(linear) - dense_weight(made)).double() @ right
+        total = float((left @ dense_weight(linear).double() @ right).square().sum())
+        assert float(lost.square().sum()) / total == pytest.approx(found.error(rank), abs=1e-5)
+    singular = torch.linalg.svdvals(left @ dense_weight(linear).double() @ right).square()
+    torch.testing.assert_close(found.energy, singular, rtol=1e-6, atol=1e-9)
+
+
 def test_embedding_at_full_rank_is_exact_and_pads() -> None:
     table = nn.Embedding(50, 8, padding_idx=0)
     made = factorize_module(table, spectrum("x", table, Weighting()), 8)
@@ -124,7 +142,7 @@ def test_fisher_weights_are_squared_gradients_per_example(any_family: Path) -> N
 
 
 def test_ranks_by_energy() -> None:
-    found = Spectrum("x", torch.eye(4), torch.tensor([8.0, 4.0, 2.0, 2.0]), 16, 8)
+    found = Spectrum("x", torch.eye(4), torch.eye(4), torch.tensor([8.0, 4.0, 2.0, 2.0]), 16, 8)
     assert ranks_by_energy([found], 0.5, 1) == [1]
     assert ranks_by_energy([found], 0.51, 1) == [2]
     assert ranks_by_energy([found], 0.51, 3) == [3]
@@ -152,8 +170,8 @@ def test_a_budget_is_kept(shapes: list[tuple[int, int]], budget: float, unit: in
 
 
 def test_a_budget_goes_where_the_energy_is() -> None:
-    flat = Spectrum("flat", torch.eye(16), torch.ones(16), 256, 32)
-    steep = Spectrum("steep", torch.eye(16), torch.tensor([100.0, 1, *[0.0] * 14]), 256, 32)
+    flat = Spectrum("flat", torch.eye(16), torch.eye(16), torch.ones(16), 256, 32)
+    steep = Spectrum("steep", torch.eye(16), torch.eye(16), torch.tensor([100.0, 1, *[0.0] * 14]), 256, 32)
     ranks = ranks_by_budget([flat, steep], 0.5, 1)
     assert ranks[1] <= 2 and ranks[0] >= 5
 

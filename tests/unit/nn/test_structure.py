@@ -14,11 +14,11 @@ from edgekit.data.table import Table
 from edgekit.errors import StageError
 from edgekit.nn.allocate import allocate
 from edgekit.nn.calibration import Calibration, calibrate
-from edgekit.nn.follow import follow, token_weights
+from edgekit.nn.follow import follow, writer_paths
 from edgekit.nn.ladder import ladder
 from edgekit.nn.load import encoder_layers, load_classifier
 from edgekit.nn.narrow import narrow
-from edgekit.nn.sensitivity import sensitivities
+from edgekit.nn.sensitivity import sensitivities, token_weights
 from edgekit.nn.structure import Structure, Widths, best_structure, find_ladders, widths_of
 from edgekit.nn.surgery import part, part_path, prune_heads, resize_ffn
 
@@ -135,7 +135,7 @@ def test_after_surgery_the_model_computes_what_the_masked_one_computes(any_famil
 def test_a_model_that_lost_nothing_needs_no_repair(any_family: Path) -> None:
     model, examples = load_classifier(any_family), calibration(any_family)
     copy = deepcopy(model)
-    errors = follow(copy, model, examples, token_weights(model, examples))
+    errors = follow(copy, model, examples, token_weights(model, writer_paths(model), examples))
     assert max(errors) < 1e-6
     torch.testing.assert_close(logits(copy), logits(model), rtol=1e-3, atol=1e-3)
 
@@ -149,7 +149,7 @@ def test_following_brings_the_answers_back(any_family: Path) -> None:
     cut = deepcopy(model)
     narrow(cut, keep)
     before = float((logits(cut) - logits(model)).square().mean())
-    follow(cut, model, examples, token_weights(model, examples))
+    follow(cut, model, examples, token_weights(model, writer_paths(model), examples))
     assert float((logits(cut) - logits(model)).square().mean()) < before
     assert ladders.loss(widths.whole) == 0 < ladders.loss(structure)
 
