@@ -17,7 +17,7 @@ from edgekit.digest import digest_json
 from edgekit.errors import PlanError, Problem
 from edgekit.forecast import cost_of, next_shape, shape_of
 from edgekit.model_config import positions, read_config
-from edgekit.nn.architecture import longest_input
+from edgekit.nn.architecture import misfits
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
 from edgekit.sample_size import sample_notes
@@ -198,7 +198,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
             problems.append(
                 Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
             )
-    problems += _length_problems(recipe, model)
+    problems += _misfits(recipe, model)
     if recipe.workload.pairs and recipe.task.kind != "language-modeling":
         problems.append(Problem("workload.pairs", "are for language models", "leave it out"))
     if "test" not in splits.tables:
@@ -206,20 +206,15 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
     return problems
 
 
-def _length_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
-    """Texts longer than the model has positions for would crash at the first long one."""
-    limit = _positions(recipe, model.path)
+def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:
+    """Texts that the model does not take: longer than it has positions for, they would crash at the first long one."""
+    if recipe.task.kind != "language-modeling":
+        return misfits(model.path, recipe.task.max_length, segments=recipe.task.segments)
+    limit = positions(read_config(model.path)) or UNLIMITED
     if recipe.task.max_length <= limit:
         return []
     what = f"texts of {recipe.task.max_length} tokens, but the model has {limit} positions"
     return [Problem("task.max_length", what, f"use at most {limit}")]
-
-
-def _positions(recipe: Resolved, model: Path) -> int:
-    """How many tokens the model can tell the places of."""
-    if recipe.task.kind == "language-modeling":
-        return positions(read_config(model)) or UNLIMITED
-    return longest_input(model)
 
 
 def _gives(step: ResolvedStep, source: str) -> str:

@@ -71,7 +71,7 @@ def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]
         return [Problem("task", f"llama.cpp has no {task.kind} for encoders: its heads answer once a text", TO_ONNX)]
     kind = str(config.get("model_type"))
     if kind not in HEADS:
-        what = f"edgekit does not write {kind}" if kind in UNWRITTEN else f"llama.cpp has no {kind} classifier"
+        what = f"edgekit does not write {kind} as GGUF" if kind in UNWRITTEN else f"llama.cpp has no {kind} classifier"
         if kind in WRONG_HEADS:
             what += f": this head uses {WRONG_HEADS[kind]}, where llama.cpp computes tanh"
         return [Problem("config.json", what, TO_ONNX)]

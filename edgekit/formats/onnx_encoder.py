@@ -157,7 +157,7 @@ def _tidy(file: Path, longest: int, *, first_only: bool) -> None:
 
     from edgekit.formats.onnx_fold import fold_positions, fuse_gelu
     from edgekit.formats.onnx_fuse import bias_into_attention, fuse_skip_norm
-    from edgekit.formats.onnx_graph import drop_unread, forget_origin, name_by_module
+    from edgekit.formats.onnx_graph import drop_unread, forget_origin, import_domains, name_by_module
     from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
 
     model = onnx.load(str(file))
@@ -172,4 +172,5 @@ def _tidy(file: Path, longest: int, *, first_only: bool) -> None:
         bias_into_attention(model)
         fuse_skip_norm(model)
         drop_unread(model.graph)
+    import_domains(model)
     onnx.save(model, str(file))

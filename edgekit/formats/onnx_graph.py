@@ -15,6 +15,7 @@ __all__ = [
     "constant",
     "drop_unread",
     "forget_origin",
+    "import_domains",
     "maker",
     "name_by_module",
     "readers",
@@ -83,6 +84,15 @@ def name_by_module(graph: onnx.GraphProto) -> None:
         if node.name in seen:
             node.name = f"{node.name}/{node.output[0]}"
         seen.add(node.name)
+
+
+def import_domains(model: onnx.ModelProto) -> None:
+    """Import, at version 1, the domains of nodes that the model does not import yet: shape inference asks for them."""
+    from onnx import helper
+
+    known = {entry.domain for entry in model.opset_import}
+    for domain in sorted({node.domain for node in model.graph.node} - known):
+        model.opset_import.append(helper.make_opsetid(domain, 1))
 
 
 def drop_unread(graph: onnx.GraphProto) -> None:

@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import ModelError
-from edgekit.model_config import FILE, number, read_config
+from edgekit.artifact import Task
+from edgekit.errors import ModelError, Problem
+from edgekit.model_config import FILE, ModelConfig, number, read_config
 from edgekit.nn.families import FAMILIES, Family, family_of
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_architecture", "check_length", "longest_input", "open_config", "sound"]
+__all__ = ["check_architecture", "check_task", "misfits", "open_config", "sound"]
 
 OF_LAYER = (
     "attention",
@@ -50,19 +51,31 @@ def check_architecture(folder: Path) -> None:
         raise ModelError(f"{folder / FILE}: {family.config_hidden} {hidden} is not a multiple of {heads} heads")
 
 
-def longest_input(folder: Path) -> int:
-    """How many tokens a model can tell the places of. Raises ModelError as `check_architecture` does."""
+def misfits(folder: Path, max_length: int, *, segments: bool) -> list[Problem]:
+    """What a task's texts have that the model does not take. Raises ModelError as `check_architecture` does."""
     check_architecture(folder)
     config = read_config(folder)
-    return number(config, "max_position_embeddings") - family_of(str(config["model_type"])).position_offset
+    family = family_of(str(config["model_type"]))
+    found = []
+    positions = number(config, "max_position_embeddings") - family.position_offset
+    if max_length > positions:
+        what = f"texts of {max_length} tokens, but the model has {positions} positions"
+        found.append(Problem("task.max_length", what, f"use at most {positions}"))
+    kinds = _token_types(config) if family.type_embeddings else 0
+    if segments and kinds < 2:
+        what = f"texts told apart by token types, but {config['model_type']} here has none for a second text"
+        found.append(Problem("task.segments", what, "use segments=false: the tokens between the texts part them"))
+    return found
 
 
-def check_length(folder: Path, tokens: int) -> None:
-    """Raises ModelError where texts of so many tokens are longer than the model takes."""
-    limit = longest_input(folder)
-    if tokens > limit:
-        what = f"texts of {tokens} tokens are longer than the model takes: it has {limit} positions"
-        raise ModelError(f"{folder}: {what}", hint=f"use a max_length of at most {limit}")
+def _token_types(config: ModelConfig) -> int:
+    return number(config, "type_vocab_size") if "type_vocab_size" in config else 2  # Transformers' default
+
+
+def check_task(folder: Path, task: Task) -> None:
+    """Raises ModelError for texts that the model does not take."""
+    for problem in misfits(folder, task.max_length, segments=task.segments):
+        raise ModelError(f"{folder}: {problem.what}", hint=problem.hint)
 
 
 def open_config(folder: Path) -> Any:

@@ -87,7 +87,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     answers stay beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
     Raises StageError where there is no teacher or the loss is not finite, DataError for data that do not fit.
     """
-    from edgekit.nn.architecture import check_length
+    from edgekit.nn.architecture import check_task
     from edgekit.nn.device import seeded, threads
     from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import load_classifier, read_edits, save_model
@@ -96,7 +96,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     teacher = _teacher(context)
     task = _task(source, teacher, context)
     for model in (source, teacher):
-        check_length(model.path, task.max_length)
+        check_task(model.path, task)
     load = cache(lambda: load_classifier(teacher.path, kind=task.kind, device=context.device))
     with threads(context.threads):
         lesson = _lesson(source, teacher, config, context, task, load)

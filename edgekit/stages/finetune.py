@@ -38,14 +38,14 @@ def finetune(source: Artifact, config: Finetune, out: Path, context: Context) ->
     A head whose labels are those of the data is kept; else a new one is made. A killed run goes on where it was.
     Raises DataError for data that do not fit, StageError for a loss that is not finite.
     """
-    from edgekit.nn.architecture import check_length
+    from edgekit.nn.architecture import check_task
     from edgekit.nn.device import seeded, threads
     from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import load_classifier, read_edits, save_model
     from edgekit.nn.train import train
 
     task = _task(source, context)
-    check_length(source.path, task.max_length)
+    check_task(source.path, task)
     metric = config.metric_of(task_kind(task))
     examples = examples_of(source.path, context.split("train"), task)
     with threads(context.threads), seeded(config.seed, context.device):

@@ -99,8 +99,16 @@ def test_texts_longer_than_the_model_takes_are_refused(name: str, limit: int, tm
     source, long = write_architecture(tmp_path / "source", name), TASK.model_copy(update={"max_length": limit + 1})
     for stage, config, teacher in ((finetune, Finetune(), None), (distill, Distill(), artifact(source))):
         given = Context(data={"train": TRAIN, "validation": TRAIN}, task=long, teacher=teacher)
-        with pytest.raises(ModelError, match=f"it has {limit} positions"):
+        with pytest.raises(ModelError, match=f"has {limit} positions"):
             stage(artifact(source), config, tmp_path, given)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["xlm-roberta", "mpnet", "deberta-v2", "modernbert"])
+def test_token_types_that_the_model_does_not_have_are_refused(name: str, tmp_path: Path) -> None:
+    source = write_architecture(tmp_path / "source", name)
+    given = Context(data={"train": TRAIN, "validation": TRAIN}, task=TASK.model_copy(update={"segments": True}))
+    with pytest.raises(ModelError, match="token types"):
+        finetune(artifact(source), Finetune(), tmp_path, given)
 
 
 def test_what_shared_layers_rule_out_is_said_at_plan_time(tmp_path: Path) -> None:
