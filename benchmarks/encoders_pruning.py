@@ -84,7 +84,8 @@ def _trimmed_figures(bed: Bed, base: Artifact, trimmed: Artifact, seconds: dict[
     workload = Workload(threads=THREADS, rounds=2 if bed.quick else 9, budget=0, throughput_batches=())
     found = measure({"1x": base, "trimmed": trimmed}, "1x", test, workload).measurements["trimmed"]
     speed = over_rounds(found.rounds)
-    right = [judge(file, predict(file, test, threads=THREADS), test).correct for file in (base, trimmed)]
+    judged = [judge(file, predict(file, test, threads=THREADS), test) for file in (base, trimmed)]
+    right = [np.asarray(one.answers == one.truth) for one in judged]
     drop = paired_drop(right[0], right[1])
     told = f"{speed.value:.2f}x faster, accuracy {-drop.value:+.4f}; share {SHARE}, lengths of Banking77, batch 1"
     parts = ", ".join(f"{stage} {took:.0f} s" for stage, took in seconds.items())
