@@ -76,9 +76,8 @@ def keep(name: str, figures: Sequence[Figure], options: argparse.Namespace) -> N
         interval = (
             f" [{figure.low:.4g}, {figure.high:.4g}]" if figure.low is not None and figure.high is not None else ""
         )
-        print(
-            line if options.json else f"{figure.figure}: {figure.value:.4g}{interval} {figure.unit} {figure.conditions}"
-        )
+        told = f"{figure.figure}: {figure.value:.4g}{interval} {figure.unit} {figure.conditions}"
+        print(line if options.json else told, flush=True)
     if options.quick:
         return
     RESULTS.mkdir(exist_ok=True)
