@@ -40,7 +40,7 @@ def magnitude_scores(model: PreTrainedModel) -> Scores:
             dense_weight(part(model, layer, name)).double().cpu()
             for name in ("ffn_up", "ffn_down", "value", "attention_output")
         )
-        ffn.append(up.unflatten(0, (-1, down.shape[1])).norm(dim=2).prod(0) * down.norm(dim=0))
+        ffn.append(up.reshape(-1, down.shape[1], up.shape[1]).norm(dim=2).prod(0) * down.norm(dim=0))
         count = head_count(model, layer)
         values = value[-output.shape[1] :].reshape(count, -1, value.shape[1])  # (heads, size, hidden)
         outputs = output.reshape(len(output), count, -1).transpose(0, 1)  # (heads, hidden, size)

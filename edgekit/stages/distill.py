@@ -95,8 +95,8 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
 
     teacher = _teacher(context)
     task = _task(source, teacher, context)
-    for model in (source, teacher):
-        check_task(model.path, task)
+    for reader in (source, teacher):
+        check_task(reader.path, task)
     load = cache(lambda: load_classifier(teacher.path, kind=task.kind, device=context.device))
     with threads(context.threads):
         lesson = _lesson(source, teacher, config, context, task, load)

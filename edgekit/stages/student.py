@@ -165,7 +165,8 @@ def _fit(old: torch.Tensor, new: torch.Tensor, basis: torch.Tensor | None, block
             return None
         rows = new.shape[0] // blocks
         cut = tuple(slice(0, size) for size in (rows, *new.shape[1:]))
-        return old.unflatten(0, (blocks, -1))[(slice(None), *cut)].flatten(0, 1)
+        fitted: torch.Tensor = old.reshape(blocks, -1, *old.shape[1:])[(slice(None), *cut)].flatten(0, 1)
+        return fitted
     if old.dim() == 2 and old.shape[1] == basis.shape[0] and new.shape == (old.shape[0], basis.shape[1]):
         projected: torch.Tensor = old @ basis  # an embedding table
         return projected
