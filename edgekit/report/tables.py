@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit.report import words
-from edgekit.report.rulings import range_text, readings, title_of
+from edgekit.report.rulings import metric_name, range_text, readings, title_of
 from edgekit.report.schema import BaselineEntry, Deployable, Latency, Report, RuleEntry
 from edgekit.report.sentences import file_kind, headline
 from edgekit.rules import main_metric
@@ -148,5 +148,6 @@ def files_caption(report: Report) -> str:
     if c is None:
         return "Each file in its own runtime."
     timed = f"batch {c.batch}, {words.plural(c.threads, 'thread')}"
-    scored = f"accuracy on {words.plural(c.n, 'example')} of {c.data}"
+    metric = metric_name(main_metric(report.baseline.metrics if report.baseline else {}))
+    scored = f"{metric} on {words.plural(c.n, 'example')} of {c.data}"
     return f"Each file in its own runtime: {timed}; {scored}. 95% intervals in brackets."

@@ -21,9 +21,11 @@ from tests.recipes.support import FILLER, quick_recipe
 ENTITIES = {"lost card": "B-thing I-thing", "cash": "B-thing", "top up": "B-act I-act", "transfering": "B-act"}
 SETTINGS = (
     "finetune.learning_rate=0.003",
-    "finetune.epochs=6",
+    "finetune.epochs=10",
+    "finetune.batch_size=8",
     "distill.learning_rate=0.003",
-    "distill.epochs=4",
+    "distill.epochs=6",
+    "distill.batch_size=8",
     "prune.round_to=8",
     "factorize.round_to=4",
 )
