@@ -44,13 +44,13 @@ class FileModel(TemplateLM):  # type: ignore[misc]
         """What stands before a text without a context."""
         return self.first
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **ignored: Any) -> list[int]:
         """Token ids; none are added."""
         ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False).ids
         return ids
 
     def _loglikelihood_tokens(
-        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **_: Any
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **ignored: Any
     ) -> list[tuple[float, bool]]:
         """Of each continuation: its log likelihood (nats) after the context, and whether it is the greedy one."""
         rows = [[*context, *answer][-self.window :] for _, context, answer in requests]
