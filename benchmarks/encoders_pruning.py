@@ -64,7 +64,7 @@ def _trim(bed: Bed) -> tuple[Artifact, dict[str, float]]:
     common = ["--max-length", str(bed.task.max_length), "--threads", str(THREADS), "--store", str(store)]
     source = bed.teacher.path
     options = {
-        "trim": ["--share", str(SHARE), "--unlabeled", data],
+        "trim": ["--share", str(SHARE), "--inference-threads", str(THREADS), "--unlabeled", data],
         "export": ["--unlabeled", data],
     }
     for stage, own in options.items():

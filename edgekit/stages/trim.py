@@ -43,7 +43,7 @@ class Trim(Config):
     )
     batch: int = Field(1, ge=1, description="examples of an inference that is measured")
     length: int = Field(0, ge=0, description="their length in tokens; 0 takes the lengths of the calibration texts")
-    threads: int = Field(0, ge=0, description="threads of an inference; 0: physical cores, at most 4")
+    inference_threads: int = Field(0, ge=0, description="threads of an inference; 0: physical cores, at most 4")
     costs: str = Field("", description="costs.json of an earlier trim, in place of a new measurement")
     foreign_costs: bool = Field(False, description="take a table that was measured on another machine")
     round_to: int = Field(32, ge=1, description="FFN widths are multiples of this, which kernels like")
@@ -109,7 +109,7 @@ def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Tri
     from edgekit.stages.export import require_task
     from edgekit.transports import LOCAL
 
-    threads = config.threads or default_threads()
+    threads = config.inference_threads or default_threads()
     if config.costs:
         table = load_costs(Path(config.costs))
         table.check(widths, config.precision, threads, config.batch)

@@ -55,7 +55,7 @@ def test_within_a_size_and_loaded_again(any_family: Path, tmp_path: Path) -> Non
 def test_within_a_latency_by_a_table(tiny: Tiny, tmp_path: Path) -> None:
     folder, out = tiny("bert"), tmp_path / "out"
     costs = table(folder, tmp_path / "costs.json")
-    facts = trimmed(folder, out, share=0.6, costs=str(costs), threads=1).facts
+    facts = trimmed(folder, out, share=0.6, costs=str(costs), inference_threads=1).facts
     assert float(facts.numbers["predicted_ms"]) <= 0.6 * 12.0 + 1e-6
     assert json.loads((out / COSTS).read_text()) == json.loads(costs.read_text())
     assert "predicted 12.00 -> " in facts.summary
@@ -66,8 +66,8 @@ def test_a_table_of_another_machine_is_refused_unless_asked_for(tiny: Tiny, tmp_
     machine = {**LOCAL.identity(("onnxruntime",)), "cpu": "cortex-a76"}
     costs = str(table(folder, tmp_path / "costs.json", machine=machine))
     with pytest.raises(UsageError, match="another machine"):
-        trimmed(folder, tmp_path / "no", share=0.6, costs=costs, threads=1)
-    facts = trimmed(folder, tmp_path / "yes", share=0.6, costs=costs, threads=1, foreign_costs=True).facts
+        trimmed(folder, tmp_path / "no", share=0.6, costs=costs, inference_threads=1)
+    facts = trimmed(folder, tmp_path / "yes", share=0.6, costs=costs, inference_threads=1, foreign_costs=True).facts
     assert facts.changed
 
 
