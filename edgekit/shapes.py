@@ -242,7 +242,7 @@ def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Pro
 
         problems = obstacles_of(shape.config, shape.edits, task)
     if file_format == "openvino" and library_versions(("openvino",))["openvino"] == "absent":
-        problems.append(Problem("", "openvino is not installed", "pip install 'edgekit[openvino]'"))
+        problems.append(Problem("", "openvino is not installed (pip install 'edgekit[openvino]')"))
     return replace(shape, format=file_format, bytes=shape.bytes * width // 4), problems
 
 
