@@ -28,7 +28,7 @@ EXAMPLES = {
     "prune": "edgekit prune tuned small --keep-layers 3 --ffn 0.5 --vocabulary --train train.csv",
     "trim": "edgekit trim tuned small --share 0.6 --unlabeled texts.csv",
     "factorize": "edgekit factorize tuned thin --method whitened --rank-by budget --budget 0.5 --train train.csv",
-    "quantize": "edgekit quantize onnx-folder int8 --method int8-dynamic",
+    "quantize": "edgekit quantize onnx-folder int8 --method int8-dynamic --max-drop 0.003 --validation val.csv",
     "export": "edgekit export tuned onnx-folder --format onnx --validation val.csv",
     "lm-finetune": "edgekit lm-finetune ./smollm tuned --train chats.jsonl --text-column messages --method lora",
     "lm-distill": "edgekit lm-distill small student --teacher ./smollm --train texts.txt",

@@ -139,7 +139,7 @@ STAGES: dict[str, Stage] = {
             "Fewer bits, in the file's own format.",
             accepts=("onnx", "gguf", "openvino"),
             gives="source",
-            reads=("train", "unlabeled"),
+            reads=("train", "validation", "unlabeled"),
             libraries=("onnx", "onnxruntime", "tokenizers", "llama-cpp-python", "openvino", "nncf"),
         ),
         Stage(
