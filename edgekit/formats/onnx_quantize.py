@@ -97,6 +97,7 @@ def quantize_onnx(
 def _smooth(file: Path, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> None:
     import onnx
 
+    from edgekit.formats.onnx_graph import drop_unread
     from edgekit.formats.onnx_smooth import activation_ranges, fold, groups
 
     model = onnx.load(str(file))
@@ -104,6 +105,7 @@ def _smooth(file: Path, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, 
     largest = activation_ranges(file, [group.activation for group in found], feeds)
     for group in found:
         fold(model, group, largest[group.activation], alpha)
+    drop_unread(model.graph)
     onnx.save(model, str(file))
 
 
