@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from tokenizers import Tokenizer
 
 HERE = Path(__file__).resolve().parent
@@ -35,6 +34,9 @@ class Classifier:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(labels["max_length"])
         self.tokenizer.enable_padding(pad_id=labels.get("pad_id", 0))
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # else importing openvino tells its makers
+        import openvino
+
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
         self.model = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
         self.names = {i.get_any_name() for i in self.model.inputs}
