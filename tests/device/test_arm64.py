@@ -110,7 +110,7 @@ def test_counts_repeat_and_nothing_is_timed(wide: Artifact) -> None:
     first, second = (np.array(bench.blocks[0].instructions) for bench in benches)
     assert len(first) == len(LONG)
     assert np.median(first) > 1e6
-    assert np.abs(first - second).max() / np.median(first) < 0.0005
+    assert np.abs(first - second).max() / np.median(first) < 0.002
     found, conditions = benches[0].measurements["wide"], benches[0].conditions
     assert found.instructions is not None
     assert found.instructions.median == np.median(first)
