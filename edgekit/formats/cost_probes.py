@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.artifact import Artifact, Facts, Manifest, Task, entries
+from edgekit.artifact import Artifact, Facts, Manifest, Task
 from edgekit.data.table import Table
 from edgekit.formats.cost_table import CostTable, Curve, Precision, fit, knots
 from edgekit.nn.structure import Structure, Widths, widths_of
@@ -176,7 +176,7 @@ def _artifact(source: Path, folder: Path, task: Task) -> Artifact:
         stage_version=0,
         config={},
         parents={},
-        files=entries(folder),
+        files={},  # they are not looked up by their digests, and a digest of each would take seconds
         libraries={},
         facts=Facts(summary="a structure to be timed"),
         task=task,
