@@ -39,7 +39,7 @@ def run(file: Path, inputs: Feed) -> NDArray[np.float32]:
     return np.asarray(session.run(["logits"], inputs)[0])
 
 
-@pytest.mark.parametrize("name", ["albert", "modernbert"])
+@pytest.mark.parametrize("name", ["albert", "deberta-v2", "modernbert", "mpnet", "xlm-roberta"])
 def test_a_cut_model_is_exported_exactly_and_quantized_closely(name: str, tmp_path: Path) -> None:
     model = random_model(name)
     prune_heads(model, 0, torch.tensor([2]))
