@@ -120,6 +120,8 @@ def test_scopes(text: str, on: tuple[str, ...], quantifier: str) -> None:
         ("latency.p50 <= 1.02x baseline or inconclusive", True),
         ("latency.p99 <= baseline + 5% on any of a, b  or  inconclusive", True),
         ("throughput >= 0.98x baseline or inconclusive", True),
+        ("accuracy >= baseline - 0.5pt or inconclusive", True),
+        ("accuracy_drop <= 1pt or inconclusive", True),
         ("speedup >= 5x or inconclusive", True),
     ],
 )
@@ -170,6 +172,7 @@ def test_a_file_without_rules_is_told(tmp_path: Path, text: str) -> None:
         ("accuracy >= 1e999", "not a finite number", ""),
         ("", "not a rule", ""),
         ("size <= 1MB or inconclusive", "never inconclusive", "leave out"),
+        ("accuracy >= 90% or inconclusive", "never inconclusive", "leave out"),
         ("latency.p50 <= 5ms or inconclusive", "never inconclusive", "leave out"),
         ("throughput >= 5/s or inconclusive", "never inconclusive", "leave out"),
         ("latency.p50 <= 1.02x baseline or inconclusiv", "cannot read the limit", "or inconclusive"),
