@@ -37,7 +37,7 @@ metric_list: [{{metric: acc}}]
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact, Path]:
     """A tiny Llama, its GGUF with a tokenizer, and a folder with a task of ours."""
     home = tmp_path_factory.mktemp("lm")
-    original = write_hf(home / "hf", bpe_spec([*GOOD, *BAD], 300), 300)
+    original = write_hf(home / "hf", bpe_spec([*GOOD, *BAD], 300), 301)  # with <mask>
     gguf = write_gguf(original, home / "gguf")
     shutil.copyfile(original.path / "tokenizer.json", gguf.path / "tokenizer.json")
     (gguf.path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>"}))

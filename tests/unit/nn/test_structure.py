@@ -144,7 +144,7 @@ def test_following_brings_the_answers_back(any_family: Path) -> None:
     model, examples = load_classifier(any_family), calibration(any_family)
     widths = widths_of(model)
     ladders = find_ladders(model, examples, unit=8)
-    structure = Structure(heads=(3, 3), ffn=(40, 48))
+    structure = Structure(heads=(2, 2), ffn=(24, 24))
     keep = ladders.keep(structure)
     cut = deepcopy(model)
     narrow(cut, keep)

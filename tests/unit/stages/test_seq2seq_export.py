@@ -68,16 +68,21 @@ def test_the_folder_generates_what_transformers_does_with_its_own_settings(
 
     source, _, out = exported[family]
     model, tokenizer = load_seq2seq(source.path), AutoTokenizer.from_pretrained(source.path)
-    given = tokenizer(TEXTS[3], return_tensors="pt")
     options: dict[str, Any] = {"num_beams": 1, "no_repeat_ngram_size": 0, "max_new_tokens": 9}
-    options["past_key_values"] = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    with torch.no_grad():
-        ids = model.generate(given["input_ids"], attention_mask=given["attention_mask"], **options)
-    wanted = tokenizer.decode(ids[0], skip_special_tokens=True)
-    command = [sys.executable, "-I", str(out / "generate.py"), TEXTS[3], "--tokens", "9", "--threads", "1"]
+
+    def transformers_answer(text: str) -> str:
+        given = tokenizer(text, return_tensors="pt")
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        with torch.no_grad():
+            ids = model.generate(
+                given["input_ids"], attention_mask=given["attention_mask"], past_key_values=cache, **options
+            )
+        return str(tokenizer.decode(ids[0], skip_special_tokens=True))
+
+    text, wanted = next((t, a) for t in TEXTS if (a := transformers_answer(t)))  # a random model may say nothing
+    command = [sys.executable, "-I", str(out / "generate.py"), text, "--tokens", "9", "--threads", "1"]
     answer = subprocess.run(command, capture_output=True, check=True, timeout=120).stdout.decode("utf-8")
     assert answer == f"{wanted}\n"
-    assert wanted
 
 
 def test_a_batch_with_padding_answers_as_its_texts_alone(exported: dict[str, Any]) -> None:
@@ -157,7 +162,7 @@ def test_every_matrix_of_the_model_is_quantized(int8: tuple[Outcome, Path]) -> N
         graph = onnx.load(str(out / name)).graph
         floats = {t.name for t in graph.initializer if t.data_type == 1 and len(t.dims) == 2 and np.prod(t.dims) > 300}
         assert not floats
-    assert {"model.encoder.block.0.layer.1.DenseReluDense.wi", "lm_head"} <= set(outcome.facts.touched)
+    assert {"encoder.block.0.layer.1.DenseReluDense.wi", "lm_head"} <= set(outcome.facts.touched)
 
 
 def test_what_is_excluded_stays_as_it_is(exported: dict[str, Any], written: Path, tmp_path: Path) -> None:
