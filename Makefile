@@ -23,8 +23,10 @@ demo: .venv/ready
 	  --out build/demo --store build/store
 
 test: .venv/ready-dev
-	echo "== tests"
-	$(BIN)/python -m pytest
+	echo "== tests, two files at a time"
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/recipes
+	echo "== tests of devices, which take turns"
+	$(BIN)/python -m pytest tests/device
 
 check: .venv/ready-dev
 	echo "== ruff, mypy, import-linter, generated docs"
