@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,11 +27,11 @@ __all__ = [
     "copy_tokenizer",
     "encoder_layers",
     "has_classifier",
+    "load_checkpoint",
     "load_classifier",
     "model_class",
     "read_edits",
     "save_model",
-    "submodule",
 ]
 
 EDITS = "edits.json"
@@ -65,11 +66,6 @@ def read_edits(folder: Path) -> Edits:
         return Edits.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ModelError(f"{path}: {error.errors()[0]['msg']}") from None
-
-
-def submodule(root: torch.nn.Module, path: str) -> torch.nn.Module:
-    """`root.a.b.c` for the dotted `path`."""
-    return root.get_submodule(path)
 
 
 def load_classifier(
@@ -122,6 +118,39 @@ def load_classifier(
     if lost:
         raise ModelError(f"{folder}: {len(lost)} weight(s) missing from model.safetensors, the first is {lost[0]}")
     return cast("PreTrainedModel", model.to(device).eval())
+
+
+def load_checkpoint(
+    folder: Path, task: str, *, may_lack: Callable[[str], bool] = lambda name: False, device: str = "cpu"
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """A plain Transformers model for a task (optimum's name) in float32, eval mode, from config.json and safetensors
+    (one file or shards); and the weights that the folder lacks, all of which it `may_lack`.
+
+    Raises ModelError for a pickle, other missing weights, or what Transformers has no model for. No code of the folder
+    is run.
+    """
+    import torch
+    from transformers.utils import logging
+
+    check_folder(folder)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model, info = model_class(task).from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: {str(error).splitlines()[0]}") from None
+    missing = tuple(sorted(info["missing_keys"]))
+    lost = [name for name in missing if not may_lack(name)]
+    if lost:
+        raise ModelError(f"{folder}: {len(lost)} weight(s) missing, the first is {lost[0]}")
+    return cast("PreTrainedModel", model.to(device).eval()), missing
 
 
 def model_class(task: str = "text-classification") -> type[Any]:

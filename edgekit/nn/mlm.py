@@ -17,7 +17,7 @@ from edgekit.model_config import pad_id, read_config
 from edgekit.nn.families import family_of
 from edgekit.nn.lm_rows import IGNORED
 from edgekit.nn.lm_train import evaluating, perplexity
-from edgekit.nn.load import check_folder, model_class
+from edgekit.nn.load import check_folder, load_checkpoint
 from edgekit.nn.train import Hooks
 
 if TYPE_CHECKING:
@@ -167,43 +167,19 @@ def load_masked(folder: Path, *, device: str = "cpu") -> tuple[PreTrainedModel, 
     Raises ModelError for a pickle, weights of the encoder that are missing, or an unsupported architecture. No code of
     the folder is run.
     """
-    import torch
-    from transformers.utils import logging
-
     check_folder(folder)
-    family = family_of(str(read_config(folder)["model_type"]))
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    model, info = model_class("fill-mask").from_pretrained(
-        folder,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        output_loading_info=True,
+    backbone = family_of(str(read_config(folder)["model_type"])).backbone
+    model, missing = load_checkpoint(
+        folder, "fill-mask", may_lack=lambda name: not name.startswith(f"{backbone}."), device=device
     )
-    missing = sorted(info["missing_keys"])
-    lost = [name for name in missing if name.startswith(f"{family.backbone}.")]
-    if lost:
-        raise ModelError(f"{folder}: {len(lost)} weight(s) missing, the first is {lost[0]}")
-    return cast("PreTrainedModel", model.to(device).eval()), bool(missing)
+    return model, bool(missing)
 
 
 def trained_encoder(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """The encoder inside `model`, with the pooler that the folder it came from has: masks teach none, and a classifier
     stands on it."""
-    import torch
-    from transformers import AutoModel
-
-    encoder, info = AutoModel.from_pretrained(
-        folder,
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
-    if any("pooler" in name for name in info["missing_keys"]):
+    encoder, missing = load_checkpoint(folder, "feature-extraction", may_lack=lambda name: True)
+    if any("pooler" in name for name in missing):
         return cast("PreTrainedModel", model.base_model)
     encoder.load_state_dict(model.base_model.state_dict(), strict=False)
-    return cast("PreTrainedModel", encoder)
+    return encoder

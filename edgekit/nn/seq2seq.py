@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from edgekit.artifact import Frozen
 from edgekit.errors import ModelError
 from edgekit.model_config import read_config
-from edgekit.nn.load import check_folder, model_class
+from edgekit.nn.load import check_folder, load_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,30 +38,11 @@ def load_seq2seq(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
 
     Raises ModelError for a pickle, missing weights, or an architecture that is none of FAMILIES.
     """
-    import torch
-    from transformers.utils import logging
-
     check_folder(folder)
     kind = read_config(folder)["model_type"]
     if kind not in FAMILIES:
         raise ModelError(f"{folder}: no encoder-decoder model of type {kind!r}", hint=f"one of {', '.join(FAMILIES)}")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model, info = model_class("text2text-generation").from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: {str(error).splitlines()[0]}") from None
-    if info["missing_keys"]:
-        lost = sorted(info["missing_keys"])
-        raise ModelError(f"{folder}: {len(lost)} weight(s) missing, the first is {lost[0]}")
-    return cast("PreTrainedModel", model.to(device).eval())
+    return load_checkpoint(folder, "text2text-generation", device=device)[0]
 
 
 def greedy_of(model: PreTrainedModel) -> tuple[Greedy, tuple[str, ...]]:

@@ -100,6 +100,8 @@ def quantize(source: Artifact, config: Quantize, out: Path, context: Context) ->
         raise StageError(
             f"{config.method} is not a method for {source.format}", hint=f"for {source.format}: {', '.join(known)}"
         )
+    if config.max_drop is not None and source.format == "gguf":
+        raise StageError("max_drop works on ONNX and OpenVINO files", hint="for GGUF: --exclude, or a wider type")
     context.progress.say(f"quantizing with {config.method}")
     copy_deployable(source.path, out, source.model_file.name)
     write = {"onnx": _onnx, "gguf": _gguf, "openvino": _openvino}[source.format]
@@ -107,8 +109,6 @@ def quantize(source: Artifact, config: Quantize, out: Path, context: Context) ->
     written = write(source, config, target.model_file, context, ())
     if config.max_drop is None:
         return Outcome(source.format, _facts(source, config, target, written), task)
-    if source.format == "gguf":
-        raise StageError("max_drop works on ONNX and OpenVINO files", hint="for GGUF: --exclude, or a wider type")
 
     def rewrite(keep: Collection[str]) -> None:
         nonlocal written
