@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from edgekit.artifact import Artifact, Facts, Format, Frozen, Task, TaskKind
 from edgekit.data.table import SplitName, Table
+from edgekit.digest import digest_json
 from edgekit.errors import StageError
 from edgekit.progress import Progress, Silent
 
-__all__ = ["Config", "Context", "Outcome", "SplitName", "kind_of"]
+__all__ = ["Config", "Context", "Outcome", "SplitName", "job_identity", "kind_of"]
 
 
 class Config(Frozen):
@@ -54,6 +57,20 @@ def kind_of(source: Artifact, context: Context) -> TaskKind:
     """The kind of task that a model is for, or will be: its own, else the recipe's."""
     task = source.task or context.task
     return task.kind if task else "text-classification"
+
+
+def job_identity(stage: str, config: Config, task: Task, data: JsonValue, **parents: Artifact) -> str:
+    """What names a training, so that another's checkpoint is not taken up. `stage`: its name and version; `data`:
+    digests of what it reads; `parents`: source, and teacher."""
+    return digest_json(
+        {
+            "stage": stage,
+            **{name: artifact.key for name, artifact in parents.items()},
+            "config": config.model_dump(mode="json"),
+            "task": task.model_dump(mode="json"),
+            "data": data,
+        }
+    )
 
 
 @dataclass(frozen=True)

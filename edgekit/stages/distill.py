@@ -14,13 +14,12 @@ from pydantic import Field, model_validator
 from edgekit.artifact import Artifact, Facts, Skipped, Task
 from edgekit.data.augment import altered
 from edgekit.data.table import Table
-from edgekit.digest import digest_json
 from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
 from edgekit.nn.head import head_labels, prepare_head
 from edgekit.nn.losses import LayerMap
 from edgekit.nn.settings import ClassifierTraining
-from edgekit.stages.base import Config, Context, Outcome
+from edgekit.stages.base import Config, Context, Outcome, job_identity
 from edgekit.tasks.base import Examples
 from edgekit.tasks.encoders import examples_of, task_kind
 
@@ -240,15 +239,13 @@ def _loss(
 
 
 def _identity(source: Artifact, teacher: Artifact, config: Distill, context: Context, task: Task) -> str:
-    return digest_json(
-        {
-            "stage": f"distill {VERSION}",
-            "source": source.key,
-            "teacher": teacher.key,
-            "config": config.model_dump(mode="json"),
-            "task": task.model_dump(mode="json"),
-            "data": {name: table.digest for name, table in context.data.items()},
-        }
+    return job_identity(
+        f"distill {VERSION}",
+        config,
+        task,
+        {name: table.digest for name, table in context.data.items()},
+        source=source,
+        teacher=teacher,
     )
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact, Facts, Task
 from edgekit.data.table import Table
-from edgekit.digest import digest_json
 from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
 from edgekit.nn.head import head_labels, prepare_head
 from edgekit.nn.settings import ClassifierTraining
-from edgekit.stages.base import Config, Context, Outcome
+from edgekit.stages.base import Config, Context, Outcome, job_identity
 from edgekit.tasks.base import Examples
 from edgekit.tasks.encoders import examples_of, task_kind
 
@@ -98,15 +97,7 @@ def _job(
             output = model(**batch).logits
         return examples.loss(output, units, weights=weights, smoothing=config.label_smoothing)
 
-    identity = digest_json(
-        {
-            "stage": f"finetune {VERSION}",
-            "source": source.key,
-            "config": config.model_dump(mode="json"),
-            "task": task.model_dump(mode="json"),
-            "data": [data.digest, validation.digest],
-        }
-    )
+    identity = job_identity(f"finetune {VERSION}", config, task, [data.digest, validation.digest], source=source)
     rates = dict.fromkeys(prepare_head(model, source.path, task.labels), config.head_learning_rate_factor)
     return Job(model, examples.lengths, loss, evaluate, identity, metric=metric, rates=rates)
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from edgekit.artifact import Artifact, Facts, Task
-from edgekit.digest import digest_json
 from edgekit.errors import StageError
 from edgekit.nn.lm_data import Kind, check_length, language_task, read_lesson
 from edgekit.nn.lm_rows import Packing, Rows, joined
 from edgekit.nn.losses import LayerMap
 from edgekit.nn.settings import Training
-from edgekit.stages.base import Config, Context, Outcome, SplitName
+from edgekit.stages.base import Config, Context, Outcome, SplitName, job_identity
 
 if TYPE_CHECKING:
     import torch
@@ -156,15 +155,8 @@ def _job(
 ) -> Job:
     from edgekit.nn.train import Job
 
-    identity = digest_json(
-        {
-            "stage": f"lm-distill {VERSION}",
-            "source": source.key,
-            "teacher": teacher.key,
-            "config": config.model_dump(mode="json"),
-            "task": task.model_dump(mode="json"),
-            "data": [lesson.rows.digest, lesson.exam.digest],
-        }
+    identity = job_identity(
+        f"lm-distill {VERSION}", config, task, [lesson.rows.digest, lesson.exam.digest], source=source, teacher=teacher
     )
     return Job(
         student,

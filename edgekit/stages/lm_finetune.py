@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from edgekit.artifact import Artifact, Facts, Task
-from edgekit.digest import digest_json
 from edgekit.nn.lm_adapters import UNMERGEABLE, Method, adapt, hooks_of, merge
 from edgekit.nn.lm_data import Kind, Lesson, check_length, language_task, read_lesson
 from edgekit.nn.lm_rows import Packing
 from edgekit.nn.settings import Training
-from edgekit.stages.base import Config, Context, Outcome
+from edgekit.stages.base import Config, Context, Outcome, job_identity
 
 if TYPE_CHECKING:
     import torch
@@ -105,14 +104,8 @@ def _job(
             found: torch.Tensor = model(**lesson.rows.batch(rows, device), use_cache=False).loss
         return found
 
-    identity = digest_json(
-        {
-            "stage": f"lm-finetune {VERSION}",
-            "source": source.key,
-            "config": config.model_dump(mode="json"),
-            "task": task.model_dump(mode="json"),
-            "data": [lesson.rows.digest, exam.rows.digest],
-        }
+    identity = job_identity(
+        f"lm-finetune {VERSION}", config, task, [lesson.rows.digest, exam.rows.digest], source=source
     )
     return Job(
         model,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from edgekit.artifact import Artifact, Facts, Task
-from edgekit.digest import digest_json
 from edgekit.errors import StageError
 from edgekit.nn.settings import Training
-from edgekit.stages.base import Config, Context, Outcome, SplitName
+from edgekit.stages.base import Config, Context, Outcome, SplitName, job_identity
 
 if TYPE_CHECKING:
     import torch
@@ -110,15 +109,7 @@ def _job(
             found: torch.Tensor = model(**batch).loss
         return found
 
-    identity = digest_json(
-        {
-            "stage": f"mlm-pretrain {VERSION}",
-            "source": source.key,
-            "config": config.model_dump(mode="json"),
-            "task": task.model_dump(mode="json"),
-            "data": [rows.digest, exam.digest],
-        }
-    )
+    identity = job_identity(f"mlm-pretrain {VERSION}", config, task, [rows.digest, exam.digest], source=source)
     head = [name for name, _ in model.named_parameters() if not name.startswith(prefix)]
     return Job(
         model,
