@@ -11,7 +11,6 @@ KEY is of the wheels' versions (this machine's own, so that numbers compare), qe
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import re
 import shutil
@@ -122,7 +121,7 @@ def find(cache: Path) -> Arm64:
 
 def _tools() -> tuple[Problem, ...]:
     found = [Problem(name, "not found", hint) for name, hint in TOOLS.items() if shutil.which(name) is None]
-    if importlib.util.find_spec("pip") is None:
+    if library_versions(("pip",))["pip"] == "absent":
         found.append(Problem("pip", "not found", "python -m ensurepip"))
     return tuple(found)
 

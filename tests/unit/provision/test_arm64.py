@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -110,3 +112,10 @@ def test_a_core_runs_with_its_own_profile_and_paths_with_commas() -> None:
     assert command[command.index("-plugin") + 1] == "file=/a,,b/count.so,out=/x,,y/out"
     assert command[-4:] == ["/a,b/lib/ld-linux-aarch64.so.1", "--library-path", "/a,b/lib", "/a,b/bin/python3.12"]
     assert "-plugin" not in emulated("cortex-a72", "/cores", "/bundle", "3.12")
+
+
+def test_looking_for_pip_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setuptools warns, and drops `distutils`, when pip is looked for as a module after something imported that."""
+    monkeypatch.setitem(sys.modules, "distutils", ModuleType("distutils"))
+    assert missing(tmp_path)
+    assert "distutils" in sys.modules
