@@ -25,7 +25,7 @@ from edgekit.report.schema import (
 )
 from edgekit.statistics import Interval, median_interval
 
-__all__ = ["Bench", "Block", "Kind", "Measurement", "over_rounds", "round_ratio", "summarize"]
+__all__ = ["Bench", "Block", "Kind", "Measurement", "over_rounds", "round_ratios", "summarize"]
 
 Kind = Literal["latency", "control", "throughput", "count"]
 FLOAT = NDArray[np.float64]
@@ -102,13 +102,33 @@ def summarize(
     found = {name: _measurement(name, deployables[name], baseline, blocks) for name in deployables}
     noted = {name: _noted(found[name], deployables, found, conditions, machine) for name in found}
     control = None
-    if pairs := _paired(blocks, baseline, baseline, "control"):
-        rounds = tuple(round_ratio(first, second) for first, second in pairs)
+    if rounds := round_ratios(blocks, baseline, baseline):
         control = Control(**over_rounds(rounds).model_dump(), rounds=rounds)
     return Bench(noted, control, conditions, tuple(blocks), interrupted)
 
 
-def round_ratio(baseline: Block, other: Block) -> RoundRatio:
+def round_ratios(blocks: Sequence[Block], baseline: str, name: str) -> tuple[RoundRatio, ...]:
+    """A file's ratio in each round; the baseline's is that of its control to it.
+
+    A round may have several sittings, each with a baseline of its own. The first block of the file that follows it is
+    held against it, the second against its control, and the round's figures are the geometric means of both.
+    """
+    found: list[list[RoundRatio]] = []
+    unused: list[Block] = []  # blocks of the baseline in this sitting
+    for block in blocks:
+        if block.id == baseline and block.kind == "latency":
+            unused = [block]
+            found.append([])
+        elif block.id == baseline and block.kind == "control":
+            if name == baseline:
+                found[-1].append(_ratio(unused[0], block))
+            unused.append(block)
+        elif block.id == name and block.kind == "latency":
+            found[-1].append(_ratio(unused.pop(0), block))
+    return tuple(_mean(ratios) for ratios in found if ratios)
+
+
+def _ratio(baseline: Block, other: Block) -> RoundRatio:
     """Time of `other` / time of `baseline` in one round; samples are paired by their place.
 
     p50 and cpu: median of the pairs' ratios. p90, p99: ratio of the percentiles, which belong to no pair.
@@ -126,6 +146,16 @@ def round_ratio(baseline: Block, other: Block) -> RoundRatio:
     )
 
 
+def _mean(ratios: Sequence[RoundRatio]) -> RoundRatio:
+    """Geometric means; the pairs are counted together."""
+    figures = {
+        name: float(np.exp(np.mean(np.log(values)))) if None not in values else None
+        for name in ("p50", "p90", "p99", "cpu")
+        for values in [[getattr(ratio, name) for ratio in ratios]]
+    }
+    return RoundRatio.model_validate({**figures, "pairs": sum(ratio.pairs for ratio in ratios)})
+
+
 def _median_ratio(ours: FLOAT, theirs: FLOAT) -> float:
     return float(np.exp(np.median(np.log(ours) - np.log(theirs))))
 
@@ -135,23 +165,10 @@ def over_rounds(rounds: Sequence[RoundRatio]) -> Interval:
     return median_interval([1.0 / ratio.p50 for ratio in rounds])
 
 
-def _paired(blocks: Sequence[Block], baseline: str, name: str, kind: Kind) -> list[tuple[Block, Block]]:
-    """Blocks of the baseline and of `name` (of `kind`), by round. A round may have several sittings, each with a
-    baseline of its own: a block is paired with the one that stands before it."""
-    pairs: list[tuple[Block, Block]] = []
-    first: Block | None = None
-    for block in blocks:
-        if block.id == baseline and block.kind == "latency":
-            first = block
-        if block.id == name and block.kind == kind and first is not None and first is not block:
-            pairs.append((first, block))
-    return pairs
-
-
 def _measurement(name: str, artifact: Artifact, baseline: str, blocks: Sequence[Block]) -> Measurement:
     mine = [b for b in blocks if b.id == name]
     timed = [b for b in mine if b.kind == "latency"]
-    rounds = () if name == baseline else tuple(round_ratio(*p) for p in _paired(blocks, baseline, name, "latency"))
+    rounds = () if name == baseline else round_ratios(blocks, baseline, name)
     return Measurement(
         id=name,
         format=artifact.format,
@@ -170,7 +187,7 @@ def _measurement(name: str, artifact: Artifact, baseline: str, blocks: Sequence[
 
 
 def _latency(blocks: Sequence[Block]) -> Latency | None:
-    """Percentiles of all inferences; each one's interval over rounds (a round is a fresh process)."""
+    """Percentiles of all inferences; each one's interval over blocks (each is a fresh process)."""
     if not blocks:
         return None
     wall = np.concatenate([np.asarray(b.wall_ms) for b in blocks])

@@ -35,9 +35,14 @@ def fixed_length(table: Table, length: int) -> Table:
 
 
 def groups(ids: Sequence[str], baseline: str, at_once: int) -> list[tuple[str, ...]]:
-    """The files of each sitting: the baseline and again the baseline (the A/A control), and as many others as fit."""
+    """The files of each sitting: the baseline and again the baseline (the A/A control), and as many others as fit.
+
+    Where there is room, they too are loaded twice: a process has a speed of its own, and two tell more than one.
+    """
     others = [name for name in ids if name != baseline]
-    return [(baseline, baseline, *some) for some in batches(others, max(1, at_once - 2)) or [()]]
+    times = 2 if 2 * len(ids) <= at_once else 1
+    sittings = batches(others, max(1, at_once - 2)) or [()]
+    return [(baseline, baseline, *(name for name in some for _ in range(times))) for some in sittings]
 
 
 def batches(names: Sequence[str], size: int) -> list[tuple[str, ...]]:

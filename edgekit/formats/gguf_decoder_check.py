@@ -65,6 +65,7 @@ class Llama:
         options = self._llama.llama_model_default_params()
         options.vocab_only = length == 0
         options.n_gpu_layers = 0
+        options.use_extra_bufts = False  # the file is asked for, not the kernels that weights are repacked for
         self._model = self._llama.llama_model_load_from_file(str(file).encode(), options)
         if not self._model:
             self._stack.close()

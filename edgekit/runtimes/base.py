@@ -48,7 +48,9 @@ class Workload(Frozen):
         60.0, ge=0, description="seconds for more rounds, until every rule on latency or speed-up is decided"
     )
     warmup: int = Field(16, ge=0, le=100_000, description="fewest inferences before timing; it goes on until steady")
-    at_once: int = Field(8, ge=3, le=64, description="files in memory at a time, the baseline twice among them")
+    at_once: int = Field(
+        8, ge=3, le=64, description="processes in memory at a time: the baseline's two, and two of each file if all fit"
+    )
     throughput_batches: tuple[int, ...] = Field((8,), description="batches of the throughput figures")
     windows: int = Field(
         64, ge=1, le=100_000, description="windows of text that a language model is scored on, at most"

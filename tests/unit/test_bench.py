@@ -20,7 +20,7 @@ from edgekit.errors import DataError, DeviceError, UsageError
 from edgekit.explain import Subject, explain, precision_of
 from edgekit.jobs import Call, Completed, Fidelity, Job, Sitting, Work
 from edgekit.machine import Machine, describe
-from edgekit.rounds import Block, round_ratio
+from edgekit.rounds import Block, round_ratios
 from edgekit.runtimes import RUNTIMES, Workload, runtime_of
 from edgekit.runtimes.base import inputs_of, read_sitting
 from edgekit.runtimes.onnxruntime import ONNXRUNTIME
@@ -130,7 +130,8 @@ def test_every_file_is_fed_alike(files: dict[str, Artifact]) -> None:
     fake = Fake({"base": 4.0, "small": 1.0, "int8": 2.0})
     bench = measure(files, "base", TABLE, QUICK, transport=fake)
     sittings = [work for work in fake.work if isinstance(work, Sitting)]
-    assert [[job.artifact.path.name for job in s.jobs] for s in sittings] == [["base", "base", "small", "int8"]] * 6
+    twice = ["base", "base", "small", "small", "int8", "int8"]
+    assert [[job.artifact.path.name for job in s.jobs] for s in sittings] == [twice] * 6
     assert len({(job.inputs, job.call) for s in sittings for job in s.jobs}) == 1
     assert len({block.items for block in bench.blocks if block.round == 3}) == 1
     assert len({s.seed for s in sittings}) == 6  # every round goes in an order of its own
@@ -147,7 +148,8 @@ def test_files_that_do_not_fit_at_once_each_meet_the_baseline(files: dict[str, A
 
 def test_throughput_counts_examples(files: dict[str, Artifact]) -> None:
     fake = Fake({"base": 4.0, "small": 1.0, "int8": 2.0})
-    bench = measure(files, "base", TABLE, QUICK.model_copy(update={"throughput_batches": (4, 2)}), transport=fake)
+    workload = QUICK.model_copy(update={"throughput_batches": (4, 2), "at_once": 4})
+    bench = measure(files, "base", TABLE, workload, transport=fake)
     two, four = bench.measurements["base"].throughput
     assert (two.batch, four.batch) == (2, 4)
     assert four.per_second == pytest.approx(1000 / (4.0 * 1.05), rel=0.05)
@@ -225,14 +227,36 @@ def test_an_emulator_counts_and_times_nothing(files: dict[str, Artifact]) -> Non
     assert all(isinstance(work, Job) and work.call.threads == 1 for work in fake.work)
 
 
-def test_pairs_hold_what_the_weather_moves() -> None:
-    def block(times: list[float]) -> Block:
-        made = {"id": "x", "kind": "latency", "round": 0, "batch": 1, "items": tuple(range(len(times)))}
-        rest = {"load_ms": 1, "first_ms": 1, "peak_rss_bytes": 1, "seconds": 1, "runtime": {"name": "r", "version": ""}}
-        return Block.model_validate({**made, **rest, "wall_ms": times, "cpu_ms": [0.0] * len(times)})
+def block(name: str, kind: str, times: list[float], number: int = 0) -> Block:
+    made = {"id": name, "kind": kind, "round": number, "batch": 1, "items": tuple(range(len(times)))}
+    rest = {"load_ms": 1, "first_ms": 1, "peak_rss_bytes": 1, "seconds": 1, "runtime": {"name": "r", "version": ""}}
+    return Block.model_validate({**made, **rest, "wall_ms": times, "cpu_ms": [0.0] * len(times)})
 
+
+def test_a_file_loaded_twice_meets_the_baseline_and_its_control() -> None:
+    blocks = [
+        block(name, kind, [time] * 3, number)
+        for number in range(2)
+        for name, kind, time in (
+            ("base", "latency", 1.0),
+            ("base", "control", 1.21),
+            ("x", "latency", 2.0),
+            ("x", "latency", 2.0),
+            ("y", "latency", 3.0),
+            ("y", "latency", 3.0),
+        )
+    ]
+    assert [ratio.p50 for ratio in round_ratios(blocks, "base", "base")] == pytest.approx([1.21, 1.21])
+    found = round_ratios(blocks, "base", "x")
+    assert [ratio.p50 for ratio in found] == pytest.approx([2.0 / 1.1, 2.0 / 1.1])
+    assert [(ratio.pairs, ratio.cpu) for ratio in found] == [(6, None), (6, None)]
+    assert [ratio.p99 for ratio in round_ratios(blocks, "base", "y")] == pytest.approx([3.0 / 1.1, 3.0 / 1.1])
+
+
+def test_pairs_hold_what_the_weather_moves() -> None:
     weather = [1.0, 5.0, 2.0, 9.0, 1.0]
-    found = round_ratio(block(weather), block([1.1 * time for time in weather]))
+    slower = [1.1 * time for time in weather]
+    (found,) = round_ratios([block("a", "latency", weather), block("b", "latency", slower)], "a", "b")
     assert found.p50 == pytest.approx(1.1)
     assert found.p90 == pytest.approx(1.1)
     assert (found.cpu, found.pairs) == (None, 5)  # a clock that stands still says nothing
@@ -337,11 +361,12 @@ def test_how_a_worker_died_beside_others_is_told(tmp_path: Path, end: str, kind:
 
 
 @given(st.integers(1, 9), st.integers(3, 6))
-def test_groups_hold_the_baseline_twice_and_everyone_once(count: int, at_once: int) -> None:
+def test_groups_hold_the_baseline_twice_and_everyone_once_or_twice(count: int, at_once: int) -> None:
     ids = tuple(f"m{at}" for at in range(count))
     found = groups(ids, "m0", at_once)
     assert all(group[:2] == ("m0", "m0") and len(group) <= at_once for group in found)
-    assert [name for group in found for name in group[2:]] == list(ids[1:])
+    times = 2 if 2 * count <= at_once else 1
+    assert [name for group in found for name in group[2:]] == [name for name in ids[1:] for _ in range(times)]
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=80), st.integers(1, 50), st.integers(1, 5), st.integers(1, 6))
