@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -11,8 +11,9 @@ from edgekit.errors import StageError
 from edgekit.nn.optimizer import Schedule
 from edgekit.tasks.base import EncoderTask
 
-__all__ = ["ClassifierTraining", "Training"]
+__all__ = ["LEAST", "ClassifierTraining", "Training"]
 
+LEAST = ("loss", "divergence")  # validation figures of which less is better
 REFERENCE_WIDTH = 384  # of MiniLM, where the rates were found
 
 
@@ -43,7 +44,9 @@ class Training(Frozen):
 
 
 class ClassifierTraining(Training):
-    """The settings that the training of a classifier has besides."""
+    """The settings that the training of a classifier has besides. `figures`: those beside the task's metrics."""
+
+    figures: ClassVar[tuple[str, ...]] = ("loss",)
 
     head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
     metric: str = Field(
@@ -58,8 +61,7 @@ class ClassifierTraining(Training):
     def metric_of(self, task: EncoderTask) -> str:
         """The figure's name. Raises StageError for one that the task has not."""
         name = task.main if self.metric == "main" else self.metric
-        if name not in (*task.metrics, "loss"):
-            raise StageError(
-                f"no metric {self.metric!r} in {task.kind}", hint=f"use one of main, {', '.join(task.metrics)}, loss"
-            )
+        if name not in (*task.metrics, *self.figures):
+            known = ", ".join(("main", *task.metrics, *self.figures))
+            raise StageError(f"no metric {self.metric!r} in {task.kind}", hint=f"use one of {known}")
         return name

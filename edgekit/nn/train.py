@@ -17,7 +17,7 @@ from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
 from edgekit.nn.device import seeded
 from edgekit.nn.optimizer import make_optimizer, make_schedule
 from edgekit.nn.processes import HelpedError, processes, shard
-from edgekit.nn.settings import Training
+from edgekit.nn.settings import LEAST, Training
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +41,8 @@ class Epoch(Frozen):
 
     def score(self, metric: str) -> tuple[float, float]:
         """Greater is better; among equals the lower validation loss."""
-        loss = self.figures["loss"]
-        return (-loss if metric == "loss" else self.figures[metric]), -loss
+        figure = self.figures[metric]
+        return (-figure if metric in LEAST else figure), -self.figures["loss"]
 
 
 class Hooks:
@@ -98,7 +98,7 @@ class Trained:
     @property
     def metrics(self) -> dict[str, float]:
         """The best epoch's validation figures, as a stage reports them."""
-        return {f"validation_{name}": value for name, value in self.best.figures.items() if name != "loss"}
+        return {f"validation_{name}": value for name, value in self.best.figures.items() if name not in LEAST}
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -15,7 +15,7 @@ from edgekit.artifact import Artifact, Facts, Skipped, Task
 from edgekit.data.augment import altered
 from edgekit.data.table import Table
 from edgekit.errors import DataError, StageError
-from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
+from edgekit.nn.evaluate import balanced_weights, data_warnings, divergence, evaluator, truncated_rows
 from edgekit.nn.head import head_labels, prepare_head
 from edgekit.nn.losses import LayerMap
 from edgekit.nn.settings import ClassifierTraining
@@ -35,14 +35,21 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Distill", "distill"]
 
-VERSION = 4
+VERSION = 5
 STUDENT_RATE = 4e-4  # at 384 wide; one that lost little learns better at 1e-4
 
 
 class Distill(ClassifierTraining, Config):
     """Train on a teacher's answers (soft targets), hidden states and attention relations, with or without labels."""
 
+    figures: ClassVar[tuple[str, ...]] = ("loss", "divergence")
+
     epochs: int = Field(6, ge=1, description="passes over the training rows")
+    metric: str = Field(
+        "divergence",
+        description="validation figure that picks the epoch: divergence (from the teacher's answers), loss, main or "
+        "another of the task",
+    )
     temperature: float = Field(3.0, gt=0, description="softens both models' answers before they are compared")
     alpha_soft: float = Field(1.0, ge=0, description="weight of the teacher's answers")
     alpha_hard: float = Field(0.0, ge=0, description="weight of the labels (0: none are needed)")
@@ -75,8 +82,10 @@ class Lesson:
     table: Table
     examples: Examples
     answers: NDArray[np.float32]  # the teacher's, as `Examples.read` gives them
-    metric: str
-    teacher_score: float  # on the validation data
+    exam: Examples  # the validation data, and the teacher's answers to it
+    exam_answers: NDArray[np.float32]
+    metric: str  # the task's main one
+    teacher_score: float
 
 
 def distill(source: Artifact, config: Distill, out: Path, context: Context) -> Outcome:
@@ -105,14 +114,13 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
         student = load_classifier(source.path, task.labels, kind=task.kind, device=context.device)
         set_dropout(student, config.dropout)
         insides = _insides(config, context, student, model, lesson, teacher, task) if model is not None else None
-        validation = context.split("validation")
         job = Job(
             student,
             lesson.examples.lengths,
             _loss(config, context.device, student, lesson, insides),
-            evaluator(student, examples_of(source.path, validation, task), context.device),
+            _exam(student, lesson, config.temperature, context.device),
             _identity(source, teacher, config, context, task),
-            metric=lesson.metric,
+            metric=config.metric_of(task_kind(task)),
             rates=dict.fromkeys(prepare_head(student, source.path, task.labels), config.head_learning_rate_factor),
             extra=insides.projections if insides else None,
             extra_rate=config.head_learning_rate_factor,
@@ -160,15 +168,28 @@ def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Conte
                 teacher, load, table, task, cache=folder, device=context.device, progress=context.progress
             )
 
-    table, metric = _joined(parts), config.metric_of(kind)
-    exam = examples_of(source.path, validation, task)
+    table, exam, told = _joined(parts), examples_of(source.path, validation, task), answers(validation)
     return Lesson(
         table,
         examples_of(source.path, table, task),
         np.concatenate([answers(part) for part in parts]),
-        metric,
-        exam.judge(answers(validation)).metrics.get(metric, 0.0),
+        exam,
+        told,
+        kind.main,
+        exam.judge(told).metrics.get(kind.main, 0.0),
     )
+
+
+def _exam(student: PreTrainedModel, lesson: Lesson, temperature: float, device: str) -> Callable[[], dict[str, float]]:
+    """The student's validation figures, and its divergence from the teacher's answers there.
+
+    That varies less from epoch to epoch than a share of right answers does, and says more where rows are few.
+    """
+    figures = evaluator(student, lesson.exam, device)
+    return lambda: {
+        **figures(),
+        "divergence": divergence(student, lesson.exam, lesson.exam_answers, temperature, device),
+    }
 
 
 def _joined(parts: list[Table]) -> Table:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -94,6 +95,23 @@ def test_the_inner_losses_alone_move_the_student(
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_the_epoch_nearest_to_the_teacher_is_kept(
+    tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact
+) -> None:
+    class Said(Silent):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, message: str) -> None:
+            self.lines.append(message)
+
+    given = context(teacher, progress=Said())
+    outcome = run(tiny("bert", layers=1), tmp_path / "out", given, epochs=4, learning_rate=5e-2, schedule="constant")
+    found = [float(line.rpartition("divergence ")[2]) for line in Said.lines if "validation divergence" in line]
+    assert len(found) == 4
+    assert outcome.facts.numbers["best_epoch"] == 1 + found.index(min(found))
+    assert "validation_divergence" not in outcome.metrics
+
+
 def test_a_student_of_another_width_learns_through_projections(
     tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact
 ) -> None:
@@ -118,7 +136,7 @@ def _names(folder: Path) -> list[str]:
 def test_rows_that_the_tokenizers_cut_differently_have_no_inner_loss(
     tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact
 ) -> None:
-    outcome = run(tiny("roberta"), tmp_path / "out", context(teacher), hidden=1.0, relations=1.0)
+    outcome = run(tiny("roberta"), tmp_path / "out", context(teacher), hidden=1.0, relations=1.0, epochs=20)
     apart = outcome.facts.numbers["misaligned_rows"]
     assert isinstance(apart, int)
     assert 0 < apart <= len(TRAIN)
