@@ -95,9 +95,7 @@ def test_the_inner_losses_alone_move_the_student(
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_the_epoch_nearest_to_the_teacher_is_kept(
-    tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact
-) -> None:
+def test_the_epoch_nearest_to_the_teacher_is_kept(tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact) -> None:
     class Said(Silent):
         lines: ClassVar[list[str]] = []
 
