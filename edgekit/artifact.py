@@ -7,9 +7,9 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from edgekit.digest import SHORT, digest_file, digest_json, list_files
 from edgekit.errors import StoreError
@@ -31,10 +31,14 @@ __all__ = [
 MANIFEST = "manifest.json"
 OUTSIDE = "source"  # the stage of a folder that no stage made
 Format = Literal["hf", "onnx", "gguf", "onnx-genai", "onnx-seq2seq", "openvino"]
-TaskKind = Literal["text-classification", "token-classification", "language-modeling", "text-to-text"]
-
-
-ENCODER_KINDS: tuple[TaskKind, ...] = ("text-classification", "token-classification")  # what their stages serve
+TaskKind = Literal[
+    "text-classification", "token-classification", "question-answering", "language-modeling", "text-to-text"
+]
+ENCODER_KINDS: tuple[TaskKind, ...] = (  # what their stages serve
+    "text-classification",
+    "token-classification",
+    "question-answering",
+)
 
 
 class Frozen(BaseModel):
@@ -47,7 +51,9 @@ class Task(Frozen):
     """What the model is for; it travels with the artifact, so that a file can be run without its recipe.
 
     `max_length` in tokens: of an encoder's longest input, of a window of text that a language model is measured on.
-    `labels`: empty for a language model.
+    `labels`: empty for a language model. Of question answering alone, and written for it alone (the keys of other
+    tasks' steps stay what they were): `overlap`, tokens of a context that neighbouring windows share, and
+    `longest_answer`, in tokens.
     """
 
     kind: TaskKind = "text-classification"
@@ -55,6 +61,15 @@ class Task(Frozen):
     max_length: int
     pair: bool = False
     segments: bool = False  # True: token type ids tell the two texts apart; False: always zero
+    overlap: int = 128
+    longest_answer: int = 30
+
+    @model_serializer(mode="wrap")
+    def _of_its_kind(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = write(self)
+        if self.kind != "question-answering":
+            found = {name: value for name, value in found.items() if name not in ("overlap", "longest_answer")}
+        return found
 
 
 class Skipped(Frozen):

@@ -88,7 +88,7 @@ def predict(
         return kept
     timeout = limit_for(transport, 300.0 + SECONDS_PER_ROW * len(table))
     call = Call("predict", threads or threads_for(transport), batch=batch, timeout=timeout)
-    completed = transport.run(runtime.job(artifact, inputs_of(artifact, table), call))
+    completed = transport.run(runtime.job(artifact, inputs_of(artifact, table, one=False), call))
     samples = read_samples(runtime, completed.raw, transport)
     wanted = examples_of(artifact.path, table, task).places, len(task.labels)
     if samples.logits is None or samples.logits.shape != wanted:

@@ -9,9 +9,10 @@ from pydantic import JsonValue
 
 from edgekit.errors import ModelError
 
-__all__ = ["ModelConfig", "label_names", "number", "pad_id", "padding_of", "positions", "read_config"]
+__all__ = ["SPAN", "ModelConfig", "label_names", "number", "pad_id", "padding_of", "positions", "read_config"]
 
 FILE = "config.json"
+SPAN = ("start", "end")  # what the two outputs of a question answerer are of, whatever its config calls them
 POSITIONS = ("max_position_embeddings", "n_positions")  # GPT-2 has the second
 ModelConfig = dict[str, JsonValue]
 
@@ -60,7 +61,10 @@ def padding_of(folder: Path) -> int:
 
 
 def label_names(config: ModelConfig) -> tuple[str, ...]:
-    """Label names in the head's order; () where there are none. Raises ModelError where they are not numbered."""
+    """Label names in the head's order, of a question answerer SPAN; () where there are none. Raises ModelError where
+    they are not numbered."""
+    if "ForQuestionAnswering" in str(config.get("architectures")):
+        return SPAN
     names = config.get("id2label") or {}
     if not isinstance(names, dict) or not all(key.isdigit() for key in names):
         raise ModelError(f"{FILE}: id2label is not a list of numbered names")

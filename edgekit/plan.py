@@ -138,7 +138,15 @@ def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
     trains = any(step.stage == "finetune" for step in recipe.steps)
     train = splits.tables.get("train")
     labels = trained_labels(spec.kind, own, train) if trains else own
-    return Task(kind=spec.kind, labels=labels, max_length=spec.max_length, pair=bool(spec.pair), segments=spec.segments)
+    return Task(
+        kind=spec.kind,
+        labels=labels,
+        max_length=spec.max_length,
+        pair=bool(columns_of(spec.kind, spec.text, spec.pair).pair),
+        segments=spec.segments,
+        overlap=spec.overlap,
+        longest_answer=spec.longest_answer,
+    )
 
 
 def trained_labels(kind: TaskKind, own: tuple[str, ...], train: Table | None) -> tuple[str, ...]:

@@ -41,12 +41,16 @@ class Param(Frozen):
 class TaskSpec(Frozen):
     """What the model is for, and the columns that hold its texts and labels."""
 
-    kind: Literal["text-classification", "token-classification", "language-modeling"] = "text-classification"
+    kind: Literal["text-classification", "token-classification", "question-answering", "language-modeling"] = (
+        "text-classification"
+    )
     text: str = "text"
     pair: str = ""
     label: str = "label"
     max_length: Annotated[int, Field(ge=4)] = 64
     segments: bool = False
+    overlap: Annotated[int, Field(ge=0)] = 128  # of question answering, as in `Task`
+    longest_answer: Annotated[int, Field(ge=1)] = 30
 
 
 class Data(Frozen):

@@ -14,6 +14,7 @@ __all__ = ["open_model", "resolve_model"]
 HEADS: dict[str, TaskKind] = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
 }
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "tokenizer.model", "sentencepiece.bpe.model"]
 
@@ -76,8 +77,8 @@ def _from_hub(name: str) -> Path:
 def _task_of(folder: Path) -> Task | None:
     """The task of a folder that already is a classifier or a language model; None for a bare encoder.
 
-    The longest input defaults to 128 tokens, a language model's window and a text-to-text model's input to 512, or less
-    where there are fewer positions.
+    The longest input defaults to 128 tokens, a question answerer's window to 384, a language model's and a
+    text-to-text model's input to 512, or less where there are fewer positions.
     """
     config = read_config(folder)
     names = label_names(config)
@@ -89,4 +90,9 @@ def _task_of(folder: Path) -> Task | None:
     kind = next((kind for name, kind in HEADS.items() if name in architectures), None)
     if kind is None or not names:
         return None
+    if kind == "question-answering":
+        segments = config.get("type_vocab_size", 1) == 2  # where there are two, its training told the texts apart
+        return Task(
+            kind=kind, labels=names, max_length=min(384, positions(config) or 384), pair=True, segments=segments
+        )
     return Task(kind=kind, labels=names, max_length=min(128, positions(config) or 128))

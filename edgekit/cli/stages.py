@@ -73,7 +73,8 @@ def _input_options(stage: Stage) -> list[click.Option]:
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
     if stage.reads:
         default = "" if stage.serves("token-classification") else "text"
-        help_ = f"Column of the text. [default: text{'' if default else '; of labelled words: tokens'}]"
+        others = "" if default else "; of labelled words: tokens; of questions: question"
+        help_ = f"Column of the text. [default: text{others}]"
         options.append(click.Option(["--text-column"], default=default, help=help_))
     if stage.reads and language:
         length = click.IntRange(8)
@@ -86,9 +87,12 @@ def _input_options(stage: Stage) -> list[click.Option]:
                 type=click.Choice(ENCODER_KINDS),
                 default=ENCODER_KINDS[0],
                 show_default=True,
-                help="What the model is for. Labelled words are read from columns tokens and labels, or a CoNLL file.",
+                help="What the model is for. Labelled words are read from columns tokens and labels, or a CoNLL file; "
+                "questions from columns question, context and answers, or a JSON file as SQuAD's.",
             ),
-            click.Option(["--pair-column"], default="", help="Column of the second text, for pairs."),
+            click.Option(
+                ["--pair-column"], default="", help="Column of the second text, for pairs. [of questions: context]"
+            ),
             click.Option(
                 ["--label-column"], default="", help="Column of the label. [default: label, where the stage trains]"
             ),
@@ -97,6 +101,20 @@ def _input_options(stage: Stage) -> list[click.Option]:
             ),
             click.Option(
                 ["--segments/--no-segments"], default=False, help="Tell the two texts of a pair apart by type ids."
+            ),
+            click.Option(
+                ["--overlap"],
+                type=click.IntRange(0),
+                default=128,
+                show_default=True,
+                help="Questions: tokens that neighbouring windows of a context share.",
+            ),
+            click.Option(
+                ["--longest-answer"],
+                type=click.IntRange(1),
+                default=30,
+                show_default=True,
+                help="Questions: longest answer, tokens.",
             ),
         ]
     return options
@@ -164,7 +182,9 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
         kind=values["task"],
         labels=(),
         max_length=values["max_length"],
-        pair=bool(values["pair_column"]),
+        pair=bool(columns.pair),
         segments=values["segments"],
+        overlap=values["overlap"],
+        longest_answer=values["longest_answer"],
     )
     return splits.tables, task

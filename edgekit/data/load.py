@@ -1,4 +1,4 @@
-"""Data sets from csv, tsv, jsonl, parquet, CoNLL, plain text, or the hub, into a `Table`.
+"""Data sets from csv, tsv, jsonl, parquet, CoNLL, SQuAD's JSON, plain text, or the hub, into a `Table`.
 
 Every problem names the file and the row.
 """
@@ -15,13 +15,14 @@ from typing import Literal
 
 from edgekit.artifact import Frozen
 from edgekit.data.conll import read_conll
+from edgekit.data.squad import answers_label, read_squad
 from edgekit.data.table import LabelKind, Table
 from edgekit.errors import DataError, MissingExtraError, Problem
 
 __all__ = ["Columns", "load_table", "suggest_column"]
 
 FILES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet", ".txt": "txt"}
-FILES |= {".conll": "conll", ".iob2": "conll", ".bio": "conll"}
+FILES |= {".conll": "conll", ".iob2": "conll", ".bio": "conll", ".json": "squad"}
 SPACE = re.compile(r"[ \t\r\n]+")  # not all of Unicode's: some words are nothing else
 Row = Mapping[str, object]
 MAX_PROBLEMS = 10  # rows shown at once
@@ -32,7 +33,8 @@ class Columns(Frozen):
     """Which columns hold the text, the second text of a pair, and the label; and what a label is.
 
     For labels of words, the text and the label are lists, or texts with a space between words; a CoNLL file has them
-    as columns `tokens` and `labels`.
+    as columns `tokens` and `labels`. For answers, the text is the question, the pair its context, and the label a list
+    of answers, each its text and answer_start, as SQuAD's JSON has them.
     """
 
     text: str = "text"
@@ -42,7 +44,7 @@ class Columns(Frozen):
 
 
 def load_table(source: str, columns: Columns, *, split: str = "train", rows: int = 0) -> Table:
-    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet, .conll, .txt), shipped data (`package:FILE`), or the
+    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet, .conll, .json, .txt), shipped data (`package:FILE`), or the
     hub (`hub:OWNER/NAME[:CONFIG]`). Labels of words come from a file of any other ending as CoNLL.
 
     Plain text becomes rows of about 4,000 characters that end with a line, unchanged, in no column. `split` picks the
@@ -92,6 +94,8 @@ def _read_file(path: Path, default: str) -> tuple[list[str], list[Row]]:
     text = _decode(path)
     if kind == "conll":
         return read_conll(path, text)
+    if kind == "squad":
+        return read_squad(path, text)
     header, records = _read_jsonl(path, text) if kind == "jsonl" else _read_csv(path, text, kind == "tsv")
     if not records:
         raise DataError(f"{path} has a header but no rows" if header else f"{path} is empty")
@@ -208,9 +212,10 @@ def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
         for name, into in ((columns.text, texts), (columns.pair, pairs), (columns.label, labels)):
             if not name:
                 continue
-            value = _words(record.get(name)) if columns.label_kind == "words" else _cell(record.get(name))
+            value = _value(record, name, columns)
             if value is None:
-                broken.append(Problem(f"row {number}", f"column {name!r} is empty or not a text"))
+                what = "no answers" if into is labels and columns.label_kind == "answers" else "empty or not a text"
+                broken.append(Problem(f"row {number}", f"column {name!r} is {what}"))
             else:
                 into.append(value)
     _raise_broken(source, broken)
@@ -221,6 +226,19 @@ def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
         source,
         columns.label_kind,
     )
+
+
+def _value(record: Row, name: str, columns: Columns) -> str | None:
+    """A column's value as a `Table` holds it; None for what cannot be one."""
+    value = record.get(name)
+    if columns.label_kind == "words":
+        return _words(value)
+    if columns.label_kind == "answers" and name != columns.text:
+        context = record.get(columns.pair)  # as it stands: answers are found by their place in it
+        if not isinstance(context, str) or not context.strip():
+            return None
+        return context if name == columns.pair else answers_label(value, context)
+    return _cell(value)
 
 
 def _words(value: object) -> str | None:

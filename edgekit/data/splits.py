@@ -36,7 +36,7 @@ def load_splits(sources: Mapping[SplitName, str], columns: Columns) -> Splits:
     if "train" in tables and "validation" not in tables:
         tables["train"], tables["validation"] = _hold_out(tables["train"])
         count = len(tables["validation"])
-        each = " of each label" if columns.label_kind == "class" else ""
+        each = {"class": " of each label", "words": "", "answers": " of the contexts"}[columns.label_kind]
         notes.append(f"no validation data given: {count} rows ({HELD_OUT:.0%}{each}) are held out of the training data")
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables["validation"]
@@ -56,6 +56,8 @@ def _load(name: SplitName, source: str, columns: Columns) -> Table:
 
 
 def _hold_out(train: Table) -> tuple[Table, Table]:
+    if train.label_kind == "answers":
+        return _hold_out_contexts(train)
     groups: dict[str, list[int]] = defaultdict(list)
     for row, label in enumerate(train.labels or [""] * len(train)):
         groups[label if train.label_kind == "class" else ""].append(row)
@@ -63,6 +65,17 @@ def _hold_out(train: Table) -> tuple[Table, Table]:
     held: set[int] = set()
     for rows in groups.values():
         held.update(generator.sample(rows, int(len(rows) * HELD_OUT)))
+    return _parted(train, held)
+
+
+def _hold_out_contexts(train: Table) -> tuple[Table, Table]:
+    """Whole contexts: a model that has seen one already is not asked about it."""
+    contexts = list(dict.fromkeys(train.pairs or ()))
+    held = set(random.Random(SEED).sample(contexts, int(len(contexts) * HELD_OUT)))
+    return _parted(train, {row for row, context in enumerate(train.pairs or ()) if context in held})
+
+
+def _parted(train: Table, held: set[int]) -> tuple[Table, Table]:
     if not held:
         raise DataError(f"{train.name}: too few rows to hold any out for validation", hint="give --validation FILE")
     kept = [row for row in range(len(train)) if row not in held]

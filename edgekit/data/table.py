@@ -12,7 +12,9 @@ from edgekit.digest import digest_json
 __all__ = ["LabelKind", "SplitName", "Table"]
 
 SplitName = Literal["train", "validation", "test", "unlabeled"]
-LabelKind = Literal["class", "words"]  # what a label is: a name, or the names of a text's words with a space between
+# What a label is: a name, the names of a text's words with a space between, or answers that stand in the second text:
+# JSON, [[text, its first character], ...], -1 for one that does not stand there.
+LabelKind = Literal["class", "words", "answers"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class Table:
 
     @cached_property
     def classes(self) -> frozenset[str]:
-        """The label names that occur; of words with B- of a type also its I-, and the other way round."""
+        """The label names that occur, of answers none; of words with B- of a type also I-, and the other way round."""
         labels = [label for label in self.labels or () if label]
         if self.label_kind == "class":
             return frozenset(labels)
+        if self.label_kind == "answers":
+            return frozenset()
         names = {name for label in labels for name in label.split(" ")}
         return frozenset(names | {f"{tag}-{name[2:]}" for tag in "BI" for name in names if name[1:2] == "-"})
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import Task
+from edgekit.nn.head import output_of
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +80,7 @@ def _logits_only(model: PreTrainedModel) -> torch.nn.Module:
 
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             arguments = dict(zip(("input_ids", "attention_mask", "token_type_ids"), inputs, strict=False))
-            logits: torch.Tensor = self.model(**arguments).logits
-            return logits
+            return output_of(self.model, arguments)
 
     return Logits().eval()
 

@@ -18,13 +18,21 @@ NEEDS = {
     "gguf": "llama-cpp-python numpy",
     "openvino": "openvino tokenizers numpy",
 }
-PROGRAMS = {"text-classification": "classify", "token-classification": "tag"}  # examples/PROGRAM_FORMAT.py
-TITLES = {"text-classification": "A text classifier", "token-classification": "A tagger of words"}
+PROGRAMS = {  # examples/PROGRAM_FORMAT.py
+    "text-classification": "classify",
+    "token-classification": "tag",
+    "question-answering": "answer",
+}
+TITLES = {
+    "text-classification": "A text classifier",
+    "token-classification": "A tagger of words",
+    "question-answering": "An answerer of questions",
+}
 FILES = {"openvino": "model.xml`, `model.bin"}  # the others: model.FORMAT
 
 README = """# {title} as one {format} file
 
-{count} labels, inputs up to {max_length} tokens{pair}. Made by edgekit; `manifest.json` says from what, by which
+{outputs}, inputs up to {max_length} tokens{pair}. Made by edgekit; `manifest.json` says from what, by which
 steps, and with which digests. Its figures (latency, accuracy, size) stand in the report of the run that made it.
 
     pip install {needs}
@@ -50,6 +58,9 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
         "pair": task.pair,
         "pad_id": pad_id(read_config(source)),
     }
+    answers = task.kind == "question-answering"
+    if answers:
+        labels |= {"overlap": task.overlap, "longest_answer": task.longest_answer}
     (out / "labels.json").write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if file_format != "gguf":
         shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
@@ -59,11 +70,11 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
         program=f"{program}.py",
         format=file_format,
         files=FILES.get(file_format, f"model.{file_format}"),
-        count=len(task.labels),
+        outputs=f"{len(task.labels)} labels" if not answers else "Answers are cut out of a text",
         max_length=task.max_length,
-        pair=", pairs of texts" if task.pair else "",
+        pair=", pairs of texts" if task.pair and not answers else "",
         needs=NEEDS[file_format],
-        example='"first text" "second text"' if task.pair else '"some text"',
+        example='"a question" "a text"' if answers else '"first text" "second text"' if task.pair else '"some text"',
         tokenizer="| `tokenizer.json` | the tokenizer |\n" if file_format != "gguf" else "",
     )
     (out / "README.md").write_text(text, encoding="utf-8")

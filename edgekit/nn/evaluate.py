@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError
+from edgekit.nn.head import output_of
 from edgekit.tasks.base import Encoded, Examples, batches, tokenize
+from edgekit.tasks.encoders import task_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,7 +48,7 @@ def logits_of(
     with torch.inference_mode():
         for rows in progress.track(plan, label, total=len(plan)) if progress else plan:
             batch = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
-            output = model(**batch).logits.float().cpu().numpy()
+            output = output_of(model, batch).float().cpu().numpy()
             for row, answer in zip(rows, output, strict=True):
                 found[row] = answer[: len(encoded.ids[row])] if answer.ndim == 2 else answer[None]
     return np.concatenate(found)
@@ -69,7 +71,7 @@ def divergence(
         for start in range(0, len(units), BATCH):
             chosen = units[start : start + BATCH]
             batch = examples.encoded.batch(examples.fed(chosen))
-            output = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits
+            output = output_of(model, {name: tensor.to(device) for name, tensor in batch.items()})
             total += examples.follow(output, chosen, told, temperature).item() * len(chosen)
     return total / len(units)
 
@@ -84,7 +86,9 @@ def validation_figures(logits: NDArray[np.float32], examples: Examples) -> dict[
 
 
 def truncated_rows(folder: Path, table: Table, task: Task, encoded: Encoded) -> int:
-    """How many rows lost tokens to `task.max_length`."""
+    """How many rows lost tokens to `task.max_length`; none of a task that cuts a text into several."""
+    if task_kind(task).cuts:
+        return 0
     full = [row for row, ids in enumerate(encoded.ids) if len(ids) >= task.max_length]
     if not full:
         return 0
@@ -93,7 +97,11 @@ def truncated_rows(folder: Path, table: Table, task: Task, encoded: Encoded) -> 
 
 
 def balanced_weights(labels: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-    """Weight of each of `count` labels, rows / (labels * rows of it): every label then counts the same in all."""
+    """Weight of each of `count` labels, rows / (labels * rows of it): every label then counts the same in all.
+
+    Raises DataError where the task has no labels to weigh."""
+    if not len(labels):
+        raise DataError("class_weights: nothing here is labelled by class", hint="leave it off")
     rows = np.bincount(labels[labels >= 0], minlength=count)
     return np.asarray(rows.sum() / (count * np.maximum(rows, 1)), dtype=np.float32)
 

@@ -1,22 +1,35 @@
-"""A classifier's head: which labels it knows, and whether it is a trained one."""
+"""A classifier's head: which labels it knows, what it puts out, and whether it is a trained one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgekit.model_config import label_names, read_config
 from edgekit.nn.families import family_of
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
-__all__ = ["head_labels", "prepare_head"]
+__all__ = ["head_labels", "output_of", "prepare_head"]
 
 
 def head_labels(folder: Path) -> tuple[str, ...]:
     """Label names of a folder's config.json, in the head's order; empty where it has none."""
     return label_names(read_config(folder))
+
+
+def output_of(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The model's `output` on a batch, as `tasks.base.Examples` has it. Of a question answerer, whose two outputs are
+    apart in Transformers, both: (batch, length, 2)."""
+    import torch
+
+    found = model(**inputs)
+    if "start_logits" in found:
+        return torch.stack((found.start_logits, found.end_logits), dim=-1)
+    return cast("torch.Tensor", found.logits)
 
 
 def prepare_head(model: PreTrainedModel, folder: Path, labels: tuple[str, ...]) -> set[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edgekit.nn.calibration import Calibration, Loss, run, taps
+from edgekit.nn.head import output_of
 from edgekit.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def gradient_scores(
 
 def summed_loss(model: PreTrainedModel, inputs: dict[str, torch.Tensor], measure: Loss) -> torch.Tensor:
     """The loss summed over a batch of a `Calibration`: each example's gradient is its own."""
-    return measure(model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits)
+    return measure(output_of(model, {name: tensor.to(model.device) for name, tensor in inputs.items()}))
 
 
 def layer_influence(model: PreTrainedModel, calibration: Calibration, progress: Progress | None = None) -> list[float]:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from edgekit.artifact import Frozen, TaskKind
 from edgekit.errors import ModelError
+from edgekit.model_config import SPAN
 from edgekit.nn.architecture import check_architecture, open_config, sound
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.layers import backbone, encoder_layers
@@ -92,9 +93,10 @@ def load_classifier(
     check_architecture(folder)
     config = open_config(folder)
     family = family_of(config.model_type)
-    if labels is not None and list(config.id2label.values()) != list(labels):
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {name: index for index, name in enumerate(labels)}
+    names = labels or (SPAN if kind == "question-answering" else tuple(config.id2label.values()))
+    if tuple(config.id2label.values()) != names:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: index for index, name in enumerate(names)}
     edits = read_edits(folder)
     if edits.empty:
         with sound(folder):
@@ -182,7 +184,7 @@ def has_classifier(folder: Path) -> bool:
 
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
-            if any("classifier" in name for name in file.keys()):  # noqa: SIM118 (not a dict)
+            if any("classifier" in name or "qa_outputs" in name for name in file.keys()):  # noqa: SIM118 (not a dict)
                 return True
     return False
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.nn.calibration import Calibration
 from edgekit.nn.capture import capture, capture_inputs
+from edgekit.nn.head import output_of
 from edgekit.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _gradients(
     modules = {path: model.get_submodule(path) for path in paths}
     with torch.enable_grad(), capture_inputs(modules) as read, capture(modules) as written:
         for inputs, _ in (progress or Silent()).track(calibration, "sensitivity", len(calibration)):
-            logits = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits
+            logits = output_of(model, {name: tensor.to(model.device) for name, tensor in inputs.items()})
             drawn = torch.randn(logits.shape, generator=generator).to(logits.device)
             drawn = drawn - drawn.mean(-1, keepdim=True)
             mask = inputs["attention_mask"].bool().to(logits.device)

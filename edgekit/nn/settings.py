@@ -50,7 +50,9 @@ class ClassifierTraining(Training):
 
     head_learning_rate_factor: float = Field(10.0, gt=0, description="a new head learns this many times faster")
     metric: str = Field(
-        "main", description="validation metric that picks the epoch; main: accuracy, or of a tagger of words entity_f1"
+        "main",
+        description="validation metric that picks the epoch; main: accuracy, of a tagger of words entity_f1, of "
+        "answers answer_f1",
     )
     dropout: float | None = Field(
         None, ge=0, lt=1, description="dropout of the model that learns; without it the model's own"

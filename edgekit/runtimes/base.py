@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationError
 from edgekit.artifact import Artifact, Frozen, Task
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError
-from edgekit.jobs import Call, Inputs, Job
+from edgekit.jobs import Call, Inputs, Job, TokenIds
 from edgekit.model_config import padding_of
+from edgekit.tasks.encoders import ENCODER_TASKS, examples_of
 
 __all__ = [
     "Cycle",
@@ -239,14 +240,29 @@ def task_of(artifact: Artifact) -> Task:
     return artifact.task
 
 
-def inputs_of(artifact: Artifact, table: Table, length: int | None = None) -> Inputs:
-    """A table's rows as this artifact takes them, truncated at `length` tokens (without it, at the task's own)."""
+def inputs_of(artifact: Artifact, table: Table, length: int | None = None, *, one: bool = True) -> Inputs:
+    """A table's rows as this artifact takes them, truncated at `length` tokens (without it, at the task's own).
+
+    `one`: of a task that cuts a text into several rows, the first of each, which is a longest one; else all of them.
+    """
     task = task_of(artifact)
+    longest = length or task.max_length
     return Inputs(
         table.texts,
         table.pairs,
-        length or task.max_length,
+        longest,
         task.segments,
         padding_of(artifact.path),
+        _cut(artifact, table, task.model_copy(update={"max_length": longest}), one=one),
         kind=task.kind,
     )
+
+
+def _cut(artifact: Artifact, table: Table, task: Task, *, one: bool) -> TokenIds | None:
+    """Token ids of the rows that a task cuts texts into; None where it leaves them whole."""
+    if task.kind not in ENCODER_TASKS or not ENCODER_TASKS[task.kind].cuts:
+        return None
+    examples = examples_of(artifact.path, table, task)
+    ids, types = examples.encoded.ids, examples.encoded.types
+    rows = [row for unit in range(len(table)) for row in (examples.fed([unit])[:1] if one else examples.fed([unit]))]
+    return tuple((tuple(ids[row]), tuple(types[row] if types else [0] * len(ids[row]))) for row in rows)

@@ -16,11 +16,11 @@ from edgekit.data.augment import altered
 from edgekit.data.table import Table
 from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, divergence, evaluator, truncated_rows
-from edgekit.nn.head import head_labels, prepare_head
+from edgekit.nn.head import head_labels, output_of, prepare_head
 from edgekit.nn.losses import LayerMap
 from edgekit.nn.settings import ClassifierTraining
 from edgekit.stages.base import Config, Context, Outcome, job_identity
-from edgekit.tasks.base import Examples
+from edgekit.tasks.base import Encoded, Examples
 from edgekit.tasks.encoders import examples_of, task_kind
 
 if TYPE_CHECKING:
@@ -222,9 +222,26 @@ def _insides(
     pairs = layer_pairs(ours, theirs, config.layer_map) if config.hidden else ()
     layers = (ours - 1, (config.relation_layer or theirs) - 1) if config.relations else None
     projections = make_projections(student, model, pairs)
-    rows = examples_of(teacher.path, lesson.table, task).encoded
+    rows = _beside(lesson.examples, examples_of(teacher.path, lesson.table, task), len(lesson.table))
     insides = Insides(student, model, lesson.examples.encoded, rows, pairs, layers, config.relation_heads, projections)
     return insides.remember(context.progress)
+
+
+def _beside(ours: Examples, theirs: Examples, units: int) -> Encoded:
+    """The teacher's row for each of the student's: a single pad, which no row of a student's is as long as, where a
+    text is cut into several rows and elsewhere than the student's."""
+    encoded, lengths = theirs.encoded, ours.encoded.lengths
+    ids, types = encoded.ids, encoded.types
+    found: list[int | None] = []
+    for unit in range(units):
+        own, rows = ours.fed([unit]), theirs.fed([unit])
+        cut_alike = [lengths[row] for row in own] == [len(ids[row]) for row in rows]
+        found += rows if cut_alike or len(own) == len(rows) == 1 else [None] * len(own)
+    return Encoded(
+        [[encoded.pad_id] if row is None else ids[row] for row in found],
+        None if types is None else [[0] if row is None else types[row] for row in found],
+        encoded.pad_id,
+    )
 
 
 def _loss(
@@ -246,7 +263,7 @@ def _loss(
         rows = examples.fed(units)
         batch = {name: tensor.to(device) for name, tensor in examples.encoded.batch(rows).items()}
         with capture(watched) as seen, autocast(config.precision, device):
-            output = student(**batch).logits
+            output = output_of(student, batch)
             hidden, relations = insides.losses(rows, seen) if insides else (0.0, 0.0)
         total: torch.Tensor = config.hidden * hidden + config.relations * relations + output.sum() * 0.0
         if config.alpha_soft:
@@ -303,7 +320,7 @@ def _facts(
         f"teacher_{lesson.metric}": lesson.teacher_score,
     }
     if insides:
-        apart = sum(not insides.aligned(row) for row in range(len(lesson.table)))
+        apart = sum(not insides.aligned(row) for row in range(len(insides.student_rows)))
         numbers["misaligned_rows"] = apart
         if apart:
             reason = "student and teacher cut them into different numbers of tokens: no hidden or relation loss there"

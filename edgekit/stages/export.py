@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Export", "export"]
 
-VERSION = 5
+VERSION = 6
 ONNX_TOLERANCE = 1e-4  # max |difference| of logits against torch float32
 # llama.cpp computes GELU by its tanh approximation, from a half-precision table, in f32 files too: the error grows with
 # the activations, and so with the logits. Rounding the weights to f16 alone costs a trained classifier as much.
@@ -60,11 +61,12 @@ def export(source: Artifact, config: Export, out: Path, context: Context) -> Out
     context.progress.say(f"exporting to {config.format}")
     notes = _write(source, task, config, out)
     write_deployable(source, task, out, config.format)
-    reference, exported = _run_both(source, task, config, out, context)
+    table = _check_table(context, config.check_rows)
+    reference, exported = _run_both(source, task, config, out, table, context)
     difference, agreement, rows = (
         _difference(reference, exported),
-        _same_label(reference, exported),
-        min(config.check_rows, len(_check_table(context, config.check_rows))),
+        _same_label(source, table, reference, exported),
+        min(config.check_rows, len(table)),
     )
     limit = _tolerance(config, reference)
     if not difference <= limit:
@@ -163,12 +165,11 @@ def _write_openvino(source: Artifact, task: Task, config: Export, out: Path) -> 
 
 
 def _run_both(
-    source: Artifact, task: Task, config: Export, out: Path, context: Context
+    source: Artifact, task: Task, config: Export, out: Path, table: Table, context: Context
 ) -> tuple[Predictions, Predictions]:
     """Predictions of torch and of the exported file, on real inputs."""
     from edgekit.evaluate import predict, predict_torch
 
-    table = _check_table(context, config.check_rows)
     reference = predict_torch(source, table, threads=context.threads)
     exported = predict(draft(out, config.format, task), table, threads=context.threads)
     return reference, exported
@@ -187,8 +188,12 @@ def _difference(reference: Predictions, exported: Predictions) -> float:
     return float(np.max(np.abs(reference.logits - exported.logits)))
 
 
-def _same_label(reference: Predictions, exported: Predictions) -> float:
-    return float((reference.logits.argmax(1) == exported.logits.argmax(1)).mean())
+def _same_label(source: Artifact, table: Table, reference: Predictions, exported: Predictions) -> float:
+    from edgekit.evaluate import judge
+
+    unlabeled = replace(table, labels=None)
+    ours, theirs = (judge(source, found, unlabeled).answers for found in (exported, reference))
+    return float((ours == theirs).mean())
 
 
 def _tolerance(config: Export, reference: Predictions) -> float:

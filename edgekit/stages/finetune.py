@@ -9,7 +9,7 @@ from edgekit.artifact import Artifact, Facts, Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, evaluator, truncated_rows
-from edgekit.nn.head import head_labels, prepare_head
+from edgekit.nn.head import head_labels, output_of, prepare_head
 from edgekit.nn.settings import ClassifierTraining
 from edgekit.stages.base import Config, Context, Outcome, job_identity
 from edgekit.tasks.base import Examples
@@ -94,7 +94,7 @@ def _job(
     def loss(units: list[int]) -> torch.Tensor:
         batch = {name: tensor.to(device) for name, tensor in examples.encoded.batch(examples.fed(units)).items()}
         with autocast(config.precision, device):
-            output = model(**batch).logits
+            output = output_of(model, batch)
         return examples.loss(output, units, weights=weights, smoothing=config.label_smoothing)
 
     identity = job_identity(f"finetune {VERSION}", config, task, [data.digest, validation.digest], source=source)

@@ -137,7 +137,8 @@ class Examples(Protocol):
 class EncoderTask:
     """One kind of task. `metrics`: of `Judged.metrics` the main one first. `statistic`: the main metric of samples that
     hold each row so many times: evidence (rows, k) and counts (samples, rows) to (samples,); None where an answer is
-    right or wrong, so that exact tests serve. `labels`: the label names that a model of a table learns."""
+    right or wrong, so that exact tests serve. `labels`: the label names that a model of a table learns. `cuts`: a unit
+    is cut into several rows, so runtimes are handed token ids instead of texts."""
 
     kind: TaskKind
     metrics: tuple[str, ...]
@@ -145,6 +146,7 @@ class EncoderTask:
     examples: Callable[[Path, Table, Task], Examples]
     label_kind: LabelKind = "class"
     statistic: Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]] | None = None
+    cuts: bool = False
 
     @property
     def main(self) -> str:

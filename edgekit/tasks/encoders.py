@@ -6,24 +6,32 @@ from pathlib import Path
 
 from edgekit.artifact import Task, TaskKind
 from edgekit.data.load import Columns
-from edgekit.data.table import Table
+from edgekit.data.table import LabelKind, Table
 from edgekit.tasks.base import EncoderTask, Examples
+from edgekit.tasks.question_answering import QUESTION_ANSWERING
 from edgekit.tasks.text_classification import TEXT_CLASSIFICATION
 from edgekit.tasks.token_classification import TOKEN_CLASSIFICATION
 
 __all__ = ["ENCODER_TASKS", "columns_of", "examples_of", "task_kind"]
 
-ENCODER_TASKS: dict[TaskKind, EncoderTask] = {task.kind: task for task in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION)}
+ENCODER_TASKS: dict[TaskKind, EncoderTask] = {
+    task.kind: task for task in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING)
+}
+COLUMNS: dict[LabelKind, tuple[str, str, str]] = {  # of the text, of the second text, of the label
+    "class": ("text", "", "label"),
+    "words": ("tokens", "", "labels"),
+    "answers": ("question", "context", "answers"),
+}
 
 
 def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", *, labelled: bool = True) -> Columns:
-    """The columns of data for such a task; those that are not named are `text` and `label`, of labelled words `tokens`
-    and `labels`. `labelled`: whether there are labels where their column is not named."""
+    """The columns of data for such a task; those that are not named are `COLUMNS`. `labelled`: whether there are labels
+    where their column is not named."""
     if kind not in ENCODER_TASKS:
         return Columns(text=text or "text", pair=pair)
     what = ENCODER_TASKS[kind].label_kind
-    names = ("tokens", "labels") if what == "words" else ("text", "label")
-    return Columns(text=text or names[0], pair=pair, label=label or (names[1] if labelled else ""), label_kind=what)
+    first, second, told = COLUMNS[what]
+    return Columns(text=text or first, pair=pair or second, label=label or (told if labelled else ""), label_kind=what)
 
 
 def task_kind(task: Task) -> EncoderTask:

@@ -13,14 +13,30 @@ from harness import JobError, answer, execute
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import ModelError
+from edgekit.tasks.base import Encoded
+
+
+def encode(folder: Path, raw: dict[str, Any]) -> Encoded:
+    """The rows of the inputs, as token ids where they bring these."""
+    from edgekit.tasks.encoders import examples_of
+
+    if "rows" in raw:
+        return Encoded(
+            [ids for ids, _ in raw["rows"]],
+            [types for _, types in raw["rows"]] if raw["segments"] else None,
+            raw["pad_id"],
+        )
+    table = Table(tuple(raw["texts"]), tuple(raw["pairs"]) if raw["pairs"] else None)
+    task = Task(kind=raw["kind"], max_length=raw["max_length"], pair=table.pairs is not None, segments=raw["segments"])
+    return examples_of(folder, table, task).encoded
 
 
 def work(job: dict[str, Any]) -> dict[str, Any]:
     """Do the job; the content of RESULT.json."""
     import torch
 
+    from edgekit.nn.head import output_of
     from edgekit.nn.load import load_classifier
-    from edgekit.tasks.encoders import examples_of
 
     device = job["provider"]
     if device == "cuda" and not torch.cuda.is_available():
@@ -28,12 +44,10 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(job["threads"])
     raw = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
     folder = Path(job["model"])
-    table = Table(tuple(raw["texts"]), tuple(raw["pairs"]) if raw["pairs"] else None)
-    task = Task(kind=raw["kind"], max_length=raw["max_length"], pair=table.pairs is not None, segments=raw["segments"])
-    encoded = examples_of(folder, table, task).encoded
+    encoded = encode(folder, raw)
     start = time.perf_counter()
     try:
-        model = load_classifier(folder, kind=task.kind, device=device)
+        model = load_classifier(folder, kind=raw["kind"], device=device)
     except ModelError as error:
         raise JobError("bad_model", str(error)) from None
     load_ms = (time.perf_counter() - start) * 1e3
@@ -42,7 +56,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         return {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
 
     def run(batch: dict[str, torch.Tensor]) -> Any:
-        return model(**batch).logits.tolist()  # which waits for a GPU
+        return output_of(model, batch).tolist()  # which waits for a GPU
 
     with torch.inference_mode():
         done = execute(job, range(len(encoded)), make, run, lambda row: len(encoded.ids[row]))
