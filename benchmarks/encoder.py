@@ -30,18 +30,16 @@ MORE = {"demo": ["--unlabeled", "package:home_intents/unlabeled.csv", "--set", "
 
 
 def main() -> None:
-    options = arguments(__doc__ or "")
+    options = arguments(__doc__ or "", tuple(SETS))
     folder = data_folder()
-    figures = []
-    for name in SETS:
+    for name in options.only or SETS:
         if name != "demo" and folder is None:
             print(f"{name}: skipped, ../shared/data is not there", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory() as work:
             first = run(name, folder, Path(work), options.quick)
             again = run(name, folder, Path(work), options.quick) if name == "demo" else None
-        figures += figures_of(name, first, again)
-    keep("encoder", figures, options)
+        keep("encoder", figures_of(name, first, again), options)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ __all__ = ["FLOATS", "Piece", "pieces"]
 
 FLOATS = ("f32", "f16", "bf16")
 MATRIX, TABLE, SCALE, VECTOR, GRAPH = "matrices", "embedding tables", "scales", "biases, norms, constants", "graph"
-MULTIPLY = ("MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits")
+MULTIPLY = (
+    *("MatMul", "Gemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits"),
+    *("Attention", "QAttention"),  # their weights are query, key and value side by side
+)
 LOOK_UP = ("Gather", "GatherBlockQuantized")
 UNPACK = ("DequantizeLinear",)
 TYPES = {1: "f32", 2: "u8", 3: "i8", 6: "i32", 7: "i64", 10: "f16", 16: "bf16", 21: "u4", 22: "i4"}  # TensorProto's

@@ -7,18 +7,20 @@ is what keeps the graph as good as its kernels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.formats.onnx_graph import add_constant, constant, maker
+from edgekit.formats.onnx_graph import add_constant, constant, drop_unread, maker
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["bias_into_attention", "fuse_skip_norm"]
+__all__ = ["bias_into_attention", "fuse_skip_norm", "pack_attention"]
 
-BIAS = 3  # of MultiHeadAttention's inputs: query, key, value, bias, key_padding_mask, ...
+BIAS, MASK = 3, 4  # of MultiHeadAttention's inputs: query, key, value, bias, key_padding_mask, ...
+SAME_SCALE = 1e-5
 
 
 def bias_into_attention(model: onnx.ModelProto) -> int:
@@ -40,6 +42,50 @@ def bias_into_attention(model: onnx.ModelProto) -> int:
         _set_input(attention, BIAS, name)
         found += 1
     return found
+
+
+def pack_attention(model: onnx.ModelProto, products: Collection[str]) -> list[str]:
+    """Attention with its query, key and value products, all named in `products`, as `com.microsoft::Attention`, which
+    multiplies by the three weights at once and has an int8 form. Returns the attentions' names.
+
+    Only where the three read the same positions and are as wide, biases are the attention's own, scores are scaled as
+    that operator does, and nothing is added to them.
+    """
+    from onnx import helper
+
+    graph, found = model.graph, []
+    for attention in [n for n in graph.node if n.op_type == "MultiHeadAttention"]:
+        parts = [maker(graph, name) for name in attention.input[:BIAS]]
+        known = [p for p in parts if p is not None and p.op_type == "MatMul" and p.name in products]
+        weights = [w for p in known for w in [constant(graph, p.input[1])] if w is not None]
+        values = {a.name: helper.get_attribute_value(a) for a in attention.attribute}
+        if len(weights) < BIAS or len({p.input[0] for p in known}) > 1 or len({w.shape for w in weights}) > 1:
+            continue
+        if any(_reads(graph, name) != 1 for name in attention.input[:BIAS]) or not _plain(
+            attention, values, weights[0]
+        ):
+            continue
+        name = f"{attention.output[0]}.qkv"
+        add_constant(graph, name, np.concatenate(weights, axis=1))
+        inputs = [known[0].input[0], name, *attention.input[BIAS : MASK + 1]]
+        heads = {"num_heads": values["num_heads"]}
+        packed = helper.make_node(
+            "Attention", inputs, list(attention.output), attention.name, domain="com.microsoft", **heads
+        )
+        graph.node.insert(list(graph.node).index(attention), packed)
+        graph.node.remove(attention)
+        found.append(packed.name)
+    drop_unread(graph)
+    return found
+
+
+def _plain(attention: onnx.NodeProto, values: dict[str, Any], weight: np.ndarray) -> bool:
+    """Whether an attention (its weights (input, width)) adds a bias of its own and no more, and scales as usual."""
+    size = weight.shape[1] / values["num_heads"]
+    scale = values.get("scale", 0.0) or size**-0.5
+    extra = any(attention.input[MASK + 1 :]) or values.keys() - {"num_heads", "scale"}
+    biased = len(attention.input) > BIAS and bool(attention.input[BIAS])
+    return biased and not extra and abs(scale * size**0.5 - 1) < SAME_SCALE and len(attention.output) == 1
 
 
 def fuse_skip_norm(model: onnx.ModelProto) -> int:

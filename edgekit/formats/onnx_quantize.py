@@ -86,7 +86,8 @@ def quantize_onnx(
         if not chosen:
             stepping_stone.replace(out)
         elif method == "int8-dynamic":
-            _dynamic(stepping_stone, out, chosen, per_channel, reduce_range)
+            packed = _packed(stepping_stone, chosen)
+            _dynamic(stepping_stone, out, [*chosen, *packed], per_channel, reduce_range)
         elif method == "int8-static":
             _static(stepping_stone, out, chosen, per_channel, reduce_range, calibration, feeds)
         else:
@@ -107,6 +108,18 @@ def _smooth(file: Path, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, 
         fold(model, group, largest[group.activation], alpha)
     drop_unread(model.graph)
     onnx.save(model, str(file))
+
+
+def _packed(file: Path, products: Collection[str]) -> list[str]:
+    """Pack the attentions of the file whose products all go to int8: one operator each is then all of it."""
+    import onnx
+
+    from edgekit.formats.onnx_fuse import pack_attention
+
+    model = onnx.load(str(file))
+    found = pack_attention(model, products)
+    onnx.save(model, str(file))
+    return found
 
 
 def matrix_products(file: Path) -> list[Product]:
@@ -139,7 +152,7 @@ def _dynamic(source: Path, out: Path, nodes: list[str], per_channel: bool, reduc
     quantize_dynamic(
         str(source),
         str(out),
-        op_types_to_quantize=["MatMul", "Gemm"],
+        op_types_to_quantize=["MatMul", "Gemm", "Attention"],
         nodes_to_quantize=nodes,
         per_channel=per_channel,
         reduce_range=reduce_range,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,6 +93,22 @@ def test_quantized_files_run_and_stay_close(bert: tuple[Path, Path], tmp_path: P
     assert np.abs(exact - found).max() > 0  # it must have been changed
     assert correlation > (0.99 if method.startswith("int8") and bits == 8 else 0.9)
     assert out.stat().st_size < file.stat().st_size
+
+
+def test_an_attention_whose_products_are_all_int8_is_one_operator(bert: tuple[Path, Path], tmp_path: Path) -> None:
+    import onnx
+
+    def attentions(**options: list[str]) -> dict[str, int]:
+        quantize_onnx(bert[1], tmp_path / "q.onnx", "int8-dynamic", **options)  # type: ignore[arg-type]
+        found = Counter(node.op_type for node in onnx.load(str(tmp_path / "q.onnx")).graph.node)
+        return {name: count for name, count in found.items() if "Attention" in name}
+
+    assert attentions() == {"QAttention": 1, "MultiHeadAttention": 1}  # of the last layer one position is asked
+    several = feed(3, 12)
+    several["attention_mask"][1:, 5:] = 0
+    exact, found = run(bert[1], several), run(tmp_path / "q.onnx", several)
+    assert np.corrcoef(exact.ravel(), found.ravel())[0, 1] > 0.99
+    assert attentions(exclude=["layer.0.attention.self.value"]) == {"MultiHeadAttention": 2}
 
 
 def test_excluded_layers_stay_as_they_are(bert: tuple[Path, Path], tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import ModelProto, TensorProto, helper
 from onnx_layer_sample import layer, run
 
-from edgekit.formats.onnx_fuse import bias_into_attention, fuse_skip_norm
+from edgekit.formats.onnx_fuse import bias_into_attention, fuse_skip_norm, pack_attention
 
 
 def test_the_same_values_by_fewer_operators() -> None:
@@ -50,3 +50,43 @@ def test_a_sum_that_others_read_stays() -> None:
     model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
     model.graph.node.append(helper.make_node("Identity", ["total"], ["z"]))
     assert fuse_skip_norm(model) == 0
+
+
+PRODUCTS = ("query", "key", "value")
+
+
+def fused(**changes: str) -> ModelProto:
+    """A layer whose attention has its biases; the products have names."""
+    model = layer(**changes)
+    for node in model.graph.node:
+        node.name = node.output[0].removesuffix(".product")
+    bias_into_attention(model)
+    return model
+
+
+def test_three_products_and_their_attention_are_one_operator() -> None:
+    model = fused()
+    before = run(model)
+    assert pack_attention(model, PRODUCTS) == ["context"]
+    np.testing.assert_allclose(run(model), before, atol=1e-5)
+    found = Counter(node.op_type for node in model.graph.node)
+    assert found == {"Attention": 1, "MatMul": 1, "Add": 2, "LayerNormalization": 1}
+
+
+def test_an_attention_is_not_packed_where_it_would_compute_something_else() -> None:
+    assert pack_attention(fused(), ("query", "key")) == []  # the value's product stays in float
+    assert pack_attention(layer(), PRODUCTS) == []  # biases are added outside
+    other = fused()
+    first = next(node for node in other.graph.node if node.name == "query")
+    other.graph.node.insert(0, helper.make_node("Identity", ["x"], ["elsewhere"]))
+    first.input[0] = "elsewhere"  # of other positions, for all one can tell
+    assert pack_attention(other, PRODUCTS) == []
+    for name, value in (("scale", 0.3), ("unidirectional", 1)):
+        changed = fused()
+        attention = next(node for node in changed.graph.node if node.op_type == "MultiHeadAttention")
+        attention.attribute.append(helper.make_attribute(name, value))
+        assert pack_attention(changed, PRODUCTS) == []
+    added = fused()
+    attention = next(node for node in added.graph.node if node.op_type == "MultiHeadAttention")
+    attention.input.extend(["", "fixed"])  # positions relative to each other, as MPNet and DeBERTa add them
+    assert pack_attention(added, PRODUCTS) == []
