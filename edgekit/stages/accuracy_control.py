@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgekit.artifact import Artifact
 from edgekit.data.table import Table
@@ -16,10 +16,10 @@ from edgekit.errors import StageError
 from edgekit.stages.base import Context
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
 
     from edgekit.evaluate import Predictions
-    from edgekit.tasks.base import Judged
+    from edgekit.tasks.base import Examples, Judged
 
 __all__ = ["Controlled", "fewest", "keep_within"]
 
@@ -100,15 +100,17 @@ def _sensitivity(
     target: Artifact,
     context: Context,
 ) -> dict[str, float]:
-    import numpy as np
+    from edgekit.tasks.encoders import examples_of
 
+    assert source.task is not None
     table = context.split("validation").spread(SENSITIVITY_ROWS)
-    exact = _log_softmax(_predict(source, table, context))
+    examples = examples_of(source.path, table, source.task)
+    exact = examples.read(_predict(source, table, context).logits)
     found = {}
     for layer in context.progress.track(layers, "sensitivity"):
         write([name for name in layers if name != layer])
-        moved = _log_softmax(_predict(target, table, context))
-        found[layer] = float((np.exp(exact) * (exact - moved)).sum(axis=1).mean())
+        output = _output(_predict(target, table, context), examples, len(table))
+        found[layer] = float(examples.follow(output, range(len(table)), exact, 1.0))
     return found
 
 
@@ -134,9 +136,12 @@ def _predict(artifact: Artifact, table: Table, context: Context) -> Predictions:
     return predict(artifact, table, threads=context.threads)
 
 
-def _log_softmax(predictions: Predictions) -> np.ndarray[Any, np.dtype[np.float64]]:
-    import numpy as np
+def _output(predictions: Predictions, examples: Examples, units: int) -> torch.Tensor:
+    """Logits (places, width) as a model's `output` on all rows, see `Examples`."""
+    import torch
 
-    logits = predictions.logits.astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    logits = torch.from_numpy(predictions.logits)
+    if examples.places == units:  # an answer a text
+        return logits
+    rows = list(torch.split(logits, examples.encoded.lengths))
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -239,20 +239,8 @@ def _bytes(artifact: Artifact) -> int:
 
 def calibration_feeds(source: Artifact, samples: int, context: Context) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
     """Inputs of an exported file, of so many rows of the training data, one at a time: real lengths, no padding."""
-    import json
+    from edgekit.tasks.encoders import examples_of
 
-    import numpy as np
-    from tokenizers import Tokenizer
-
-    labels = json.loads((source.path / "labels.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.from_file(str(source.path / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(labels["max_length"])
-    table = context.calibration().spread(samples)
-    inputs = list(zip(table.texts, table.pairs, strict=True)) if table.pairs else list(table.texts)
-    for item in context.progress.track(tokenizer.encode_batch(inputs), "calibrating"):
-        ids = np.asarray([item.ids], dtype=np.int64)
-        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        if labels["segments"]:
-            feed["token_type_ids"] = np.asarray([item.type_ids], dtype=np.int64)
-        yield feed
+    encoded = examples_of(source.path, context.calibration().spread(samples), require_task(source)).encoded
+    for row in context.progress.track(range(len(encoded)), "calibrating"):
+        yield {name: tensor.numpy() for name, tensor in encoded.batch([row]).items()}
