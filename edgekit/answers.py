@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ from edgekit.resampling import Statistic, bootstrap_chance, bootstrap_drop
 from edgekit.runtimes.base import Workload, task_of
 from edgekit.statistics import Chance, Drop, chance_check
 from edgekit.targets import Target
-from edgekit.tasks.encoders import ENCODER_TASKS
+from edgekit.tasks.base import agreement
+from edgekit.tasks.encoders import ENCODER_TASKS, is_ready
 from edgekit.tasks.language_modeling import Windows, make_windows, targets_of
 from edgekit.zero_shot import blimp_score, read_pairs
 
@@ -34,11 +36,12 @@ PAIRS = 2000  # sentences are short: this is a minute for a small model
 @dataclass(frozen=True)
 class Answers:
     """What a file predicts, and what is right (`truth`; None where the data have no labels), (n,) each: class numbers,
-    or of language models the token at each position that counts; and the task's metrics. `evidence`, by row of the
-    data, and the `statistic` that it gives, where the main metric is no share of right answers (`tasks.base`)."""
+    similarities, or of language models the token at each position that counts; and the task's metrics. `evidence`, by
+    row of the data, and the `statistic` that it gives, where the main metric is no share of right answers
+    (`tasks.base`)."""
 
-    labels: NDArray[np.int64]
-    truth: NDArray[np.int64] | None
+    labels: NDArray[Any]
+    truth: NDArray[Any] | None
     metrics: dict[str, float]
     packed: Correctness | None = None
     evidence: NDArray[np.float64] | None = None
@@ -94,20 +97,16 @@ def reference_metrics(
     if (windows := windows_of(artifact, table, workload)) is not None:
         scores = score_windows(artifact, windows, venue=Venue(threads=threads, cache=cache))
         return {"accuracy": float(np.mean(scores.top1.ravel() == targets_of(windows))), **scores.metrics}
-    if not task.labels:
+    if not is_ready(task):
         return {}
     found = predict_torch(artifact, table, threads=threads, device=device, cache=cache)
     return judge(artifact, found, table).metrics
 
 
 def same_label(first: Answers, second: Answers) -> float:
-    """Share of examples (of a tagger, of words) on which both predict the same, right or wrong.
-
-    Raises ValueError for unlike counts.
-    """
-    if len(first.labels) != len(second.labels):
-        raise ValueError(f"{len(first.labels)} and {len(second.labels)} rows cannot be paired")
-    return float(np.mean(first.labels == second.labels))
+    """Share of examples (of a tagger, of words) on which both predict the same, right or wrong; of similarities their
+    rank correlation. Raises ValueError for unlike counts."""
+    return agreement(first.labels, second.labels)
 
 
 def at_chance(answers: Answers) -> Chance | None:

@@ -19,7 +19,7 @@ from edgekit.errors import UsageError
 from edgekit.execute import Done, Environment, execute
 from edgekit.library import find_recipe
 from edgekit.nn.processes import device_here, processes
-from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key, trained_labels
+from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key, trained_labels, with_task
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Scalar, load_recipe, resolve
 from edgekit.report.schema import Report
@@ -104,9 +104,8 @@ def run_stage(
     master = open_model(teacher) if teacher else None
     _check_stage(stage, source, master, given)
     task = _stage_task(stage, source, task, given)
-    if source.from_outside and source.task is not None and task is not None:
-        own = task.model_copy(update={"labels": source.task.labels})
-        source = Artifact(source.path, source.manifest.model_copy(update={"task": own}))
+    if source.from_outside and task is not None:
+        source = with_task(source, task)
     inputs, splits = step_inputs(stage, source.key, master.key if master else "", given)
     key = step_key(stage, config, inputs, task)
     step = PlanStep(stage, stage, config, "", "", splits, key, found.has(key), Cost(0, 0, 0.0))
@@ -199,9 +198,11 @@ def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables:
 
 def _stage_task(stage: str, source: Artifact, task: Task | None, tables: Mapping[SplitName, Table]) -> Task | None:
     """The task that the options describe, with the labels of the training data (finetune) or of the model; an artifact
-    of ours brings its own."""
-    if task is None or (source.task is not None and not source.from_outside and stage != "finetune"):
+    of ours brings its own, unless nothing was trained for that and the options name another."""
+    ours = source.task is not None and not source.from_outside and stage != "finetune"
+    same = source.task is not None and task is not None and source.task.kind == task.kind
+    if task is None or (ours and (same or (source.task is not None and source.task.labels))):
         return source.task
-    own = source.task.labels if source.task and source.task.kind == task.kind else ()
+    own = source.task.labels if source.task and same else ()
     labels = trained_labels(task.kind, own, tables.get("train")) if stage == "finetune" else own
     return task.model_copy(update={"labels": labels})

@@ -32,12 +32,18 @@ MANIFEST = "manifest.json"
 OUTSIDE = "source"  # the stage of a folder that no stage made
 Format = Literal["hf", "onnx", "gguf", "onnx-genai", "onnx-seq2seq", "openvino"]
 TaskKind = Literal[
-    "text-classification", "token-classification", "question-answering", "language-modeling", "text-to-text"
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "sentence-similarity",
+    "language-modeling",
+    "text-to-text",
 ]
 ENCODER_KINDS: tuple[TaskKind, ...] = (  # what their stages serve
     "text-classification",
     "token-classification",
     "question-answering",
+    "sentence-similarity",
 )
 
 
@@ -51,9 +57,9 @@ class Task(Frozen):
     """What the model is for; it travels with the artifact, so that a file can be run without its recipe.
 
     `max_length` in tokens: of an encoder's longest input, of a window of text that a language model is measured on.
-    `labels`: empty for a language model. Of question answering alone, and written for it alone (the keys of other
-    tasks' steps stay what they were): `overlap`, tokens of a context that neighbouring windows share, and
-    `longest_answer`, in tokens.
+    `labels`: empty for a language model, and where an answer is no label. `pair`: a row is two texts. Of question
+    answering alone, and written for it alone (the keys of other tasks' steps stay what they were): `overlap`, tokens of
+    a context that neighbouring windows share, and `longest_answer`, in tokens.
     """
 
     kind: TaskKind = "text-classification"

@@ -225,4 +225,5 @@ def _data(entry: BaselineEntry) -> str:
 
 
 def _task(task: Task) -> str:
-    return f"{task.kind}{' of pairs' if task.pair else ''}, {len(task.labels)} labels"
+    labels = f", {len(task.labels)} labels" if task.labels else ""
+    return f"{task.kind}{' of pairs' if task.pair else ''}{labels}"

@@ -26,6 +26,7 @@ from edgekit.runtimes import RUNTIMES, Runtime, Runtimes, Samples, Workload, run
 from edgekit.runtimes.base import Cycle, inputs_of, read_sitting, task_of
 from edgekit.runtimes.token_ids import token_ids, tokenized
 from edgekit.schedule import batches, choose_rows, fixed_length, groups
+from edgekit.tasks.encoders import rows_of
 from edgekit.transports import LOCAL, Transport
 
 __all__ = ["Bench", "Block", "Decided", "Measurement", "Session", "measure", "run_session"]
@@ -110,8 +111,9 @@ def _session(
     runtimes: Runtimes,
 ) -> Session:
     workload = workload.model_copy(update={"threads": workload.threads or threads_for(transport)})
-    rows = choose_rows(table, workload)
-    fed = fixed_length(table.take(rows), workload.length) if workload.length else table.take(rows)
+    texts = rows_of(table, task_of(deployables[baseline]).kind)
+    rows = choose_rows(texts, workload)
+    fed = fixed_length(texts.take(rows), workload.length) if workload.length else texts.take(rows)
     conditions = Conditions(
         data=table.name,
         n=len(table),

@@ -90,9 +90,10 @@ def predict(
     call = Call("predict", threads or threads_for(transport), batch=batch, timeout=timeout)
     completed = transport.run(runtime.job(artifact, inputs_of(artifact, table, one=False), call))
     samples = read_samples(runtime, completed.raw, transport)
-    wanted = examples_of(artifact.path, table, task).places, len(task.labels)
-    if samples.logits is None or samples.logits.shape != wanted:
-        shape = None if samples.logits is None else samples.logits.shape
+    shape = None if samples.logits is None else samples.logits.shape
+    width = len(task.labels) or (shape[-1] if shape else 0)  # of an embedding, whatever it is
+    wanted = examples_of(artifact.path, table, task).places, width
+    if samples.logits is None or shape != wanted:
         raise DeviceError(f"{artifact.path}: logits {shape} instead of {wanted}")
     done = Predictions(samples.logits, samples.runtime, samples.version, samples.providers, samples.peak_rss_bytes)
     if file is not None:

@@ -26,10 +26,10 @@ from edgekit.source import open_model
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
-from edgekit.tasks.encoders import ENCODER_TASKS, columns_of
+from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, pairs_are_rows
 from edgekit.zero_shot import read_pairs
 
-__all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels"]
+__all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels", "with_task"]
 
 UNLIMITED = 1 << 30  # positions of a model that does not say how many
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
@@ -88,7 +88,7 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     splits = load_splits(recipe.data.sources(), columns)
     model = open_model(recipe.model)
     task = _task(recipe, model, splits)
-    model = _with_task(model, task)
+    model = with_task(model, task)
     recipe, left_out = without_inexpressible(recipe, model, task)
     problems = _step_problems(recipe, splits, model)
     if problems:
@@ -142,7 +142,7 @@ def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
         kind=spec.kind,
         labels=labels,
         max_length=spec.max_length,
-        pair=bool(columns_of(spec.kind, spec.text, spec.pair).pair),
+        pair=bool(columns_of(spec.kind, spec.text, spec.pair).pair) and pairs_are_rows(spec.kind),
         segments=spec.segments,
         overlap=spec.overlap,
         longest_answer=spec.longest_answer,
@@ -157,14 +157,18 @@ def trained_labels(kind: TaskKind, own: tuple[str, ...], train: Table | None) ->
     return own if set(own) == set(found) else found
 
 
-def _with_task(model: Artifact, task: Task) -> Artifact:
-    """The model with the recipe's lengths and columns; an encoder with another task's head counts as one without."""
-    if model.task is None:
+def with_task(model: Artifact, task: Task) -> Artifact:
+    """The model with the recipe's lengths and columns; an encoder with another task's head counts as one without, which
+    is enough where the task takes none."""
+    if model.task is None and (task.kind not in ENCODER_TASKS or ENCODER_TASKS[task.kind].head):
         return model
-    if model.task.kind != task.kind and {model.task.kind, task.kind} <= set(ENCODER_KINDS):
-        return Artifact(model.path, model.manifest.model_copy(update={"task": None}))
-    own = task.model_copy(update={"kind": model.task.kind, "labels": model.task.labels})
-    return Artifact(model.path, model.manifest.model_copy(update={"task": own}))
+    if model.task is None or (model.task.kind != task.kind and {model.task.kind, task.kind} <= set(ENCODER_KINDS)):
+        return _as(model, None if ENCODER_TASKS[task.kind].head else task)
+    return _as(model, task.model_copy(update={"kind": model.task.kind, "labels": model.task.labels}))
+
+
+def _as(model: Artifact, task: Task | None) -> Artifact:
+    return Artifact(model.path, model.manifest.model_copy(update={"task": task}))
 
 
 def formats_of(recipe: Resolved, model: Artifact) -> dict[str, str]:
@@ -207,6 +211,9 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
                 Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
             )
     problems += _misfits(recipe, model)
+    if not recipe.task.pair and not pairs_are_rows(recipe.task.kind):
+        hint = "name the column of the second text"
+        problems.append(Problem("task.pair", f"{recipe.task.kind} is of two texts", hint))
     if recipe.workload.pairs and recipe.task.kind != "language-modeling":
         problems.append(Problem("workload.pairs", "are for language models", "leave it out"))
     if "test" not in splits.tables:

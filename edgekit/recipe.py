@@ -41,9 +41,9 @@ class Param(Frozen):
 class TaskSpec(Frozen):
     """What the model is for, and the columns that hold its texts and labels."""
 
-    kind: Literal["text-classification", "token-classification", "question-answering", "language-modeling"] = (
-        "text-classification"
-    )
+    kind: Literal[
+        "text-classification", "token-classification", "question-answering", "sentence-similarity", "language-modeling"
+    ] = "text-classification"
     text: str = "text"
     pair: str = ""
     label: str = "label"

@@ -23,6 +23,7 @@ from edgekit.nn.architecture import check_architecture
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
 from edgekit.stages.base import Config
+from edgekit.tasks.encoders import task_kind
 
 __all__ = ["Cost", "Shape", "cost_of", "next_shape", "shape_of"]
 
@@ -116,7 +117,8 @@ def parameters(shape: Shape, task: Task) -> int:
         total += 2 * hidden if gated else 4 * hidden + (3 + projections) * width + hidden + neurons + hidden
     labels = max(len(task.labels), 2)
     pooler = hidden * hidden + hidden if task.kind == "text-classification" else 0
-    return int(total + dense * shape.factor + pooler + labels * (hidden + 1))
+    head = labels * (hidden + 1) if task_kind(task).head else 0
+    return int(total + dense * shape.factor + pooler + head)
 
 
 def _sizes(shape: Shape) -> tuple[int, int, int, int]:

@@ -88,7 +88,8 @@ def _input_options(stage: Stage) -> list[click.Option]:
                 default=ENCODER_KINDS[0],
                 show_default=True,
                 help="What the model is for. Labelled words are read from columns tokens and labels, or a CoNLL file; "
-                "questions from columns question, context and answers, or a JSON file as SQuAD's.",
+                "questions from columns question, context and answers, or a JSON file as SQuAD's; scored pairs from "
+                "sentence1, sentence2 and score.",
             ),
             click.Option(
                 ["--pair-column"], default="", help="Column of the second text, for pairs. [of questions: context]"
@@ -161,7 +162,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
     from edgekit.artifact import Task
     from edgekit.data.load import Columns
     from edgekit.data.splits import load_splits
-    from edgekit.tasks.encoders import columns_of
+    from edgekit.tasks.encoders import columns_of, pairs_are_rows
 
     if not stage.reads:
         return {}, None
@@ -182,7 +183,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
         kind=values["task"],
         labels=(),
         max_length=values["max_length"],
-        pair=bool(columns.pair),
+        pair=bool(columns.pair) and pairs_are_rows(values["task"]),
         segments=values["segments"],
         overlap=values["overlap"],
         longest_answer=values["longest_answer"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -34,13 +35,18 @@ class Columns(Frozen):
 
     For labels of words, the text and the label are lists, or texts with a space between words; a CoNLL file has them
     as columns `tokens` and `labels`. For answers, the text is the question, the pair its context, and the label a list
-    of answers, each its text and answer_start, as SQuAD's JSON has them.
+    of answers, each its text and answer_start, as SQuAD's JSON has them. A csv or tsv file whose columns are all named
+    by number, from "1", has no header.
     """
 
     text: str = "text"
     pair: str = ""
     label: str = ""  # empty: unlabeled
     label_kind: LabelKind = "class"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.text, self.pair, self.label) if name)
 
 
 def load_table(source: str, columns: Columns, *, split: str = "train", rows: int = 0) -> Table:
@@ -58,7 +64,7 @@ def load_table(source: str, columns: Columns, *, split: str = "train", rows: int
         if path.suffix.lower() == ".txt" and path.is_file():
             texts = _pieces(path)
             return Table(texts[:rows] if rows else texts, name=source)
-        header, records = _read_file(path, "conll" if columns.label_kind == "words" else "")
+        header, records = _read_file(path, columns)
     _check_columns(source, header, columns)
     table = _to_table(source, records, columns)
     return table.head(rows) if rows else table
@@ -81,10 +87,10 @@ def _shipped(source: str) -> Path:
     return path
 
 
-def _read_file(path: Path, default: str) -> tuple[list[str], list[Row]]:
+def _read_file(path: Path, columns: Columns) -> tuple[list[str], list[Row]]:
     if not path.is_file():
         raise DataError(f"no such file: {path}")
-    kind = FILES.get(path.suffix.lower(), default)
+    kind = FILES.get(path.suffix.lower(), "conll" if columns.label_kind == "words" else "")
     if not kind:
         raise DataError(f"{path}: unknown kind of file {path.suffix!r}", hint=f"use one of {', '.join(FILES)}")
     if path.stat().st_size == 0:
@@ -96,7 +102,9 @@ def _read_file(path: Path, default: str) -> tuple[list[str], list[Row]]:
         return read_conll(path, text)
     if kind == "squad":
         return read_squad(path, text)
-    header, records = _read_jsonl(path, text) if kind == "jsonl" else _read_csv(path, text, kind == "tsv")
+    header, records = (
+        _read_jsonl(path, text) if kind == "jsonl" else _read_csv(path, text, kind == "tsv", columns.named)
+    )
     if not records:
         raise DataError(f"{path} has a header but no rows" if header else f"{path} is empty")
     return header, records
@@ -127,13 +135,17 @@ def _decode(path: Path) -> str:
         ) from None
 
 
-def _read_csv(path: Path, text: str, tabs: bool) -> tuple[list[str], list[Row]]:
+def _read_csv(path: Path, text: str, tabs: bool, named: Sequence[str]) -> tuple[list[str], list[Row]]:
     reader = csv.reader(io.StringIO(text), delimiter="\t" if tabs else ",", strict=True)
     try:
-        header = [name.strip() for name in next(reader)]
         rows = list(reader)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint="a quote that is never closed?") from None
+    header = [name.strip() for name in rows[0]] if rows else []
+    if all(name.isdigit() for name in named) and not set(named) <= set(header):
+        header = [str(number) for number in range(1, len(header) + 1)]
+    else:
+        rows = rows[1:]
     broken = [
         Problem(f"row {number}", f"{len(row)} fields where the header has {len(header)}")
         for number, row in enumerate(rows, 1)
@@ -214,8 +226,9 @@ def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
                 continue
             value = _value(record, name, columns)
             if value is None:
-                what = "no answers" if into is labels and columns.label_kind == "answers" else "empty or not a text"
-                broken.append(Problem(f"row {number}", f"column {name!r} is {what}"))
+                kinds = {"answers": "no answers", "score": "empty or not a number"}
+                what = kinds.get(columns.label_kind, "") if into is labels else ""
+                broken.append(Problem(f"row {number}", f"column {name!r} is {what or 'empty or not a text'}"))
             else:
                 into.append(value)
     _raise_broken(source, broken)
@@ -233,12 +246,23 @@ def _value(record: Row, name: str, columns: Columns) -> str | None:
     value = record.get(name)
     if columns.label_kind == "words":
         return _words(value)
+    if columns.label_kind == "score" and name == columns.label:
+        return _score(value)
     if columns.label_kind == "answers" and name != columns.text:
         context = record.get(columns.pair)  # as it stands: answers are found by their place in it
         if not isinstance(context, str) or not context.strip():
             return None
         return context if name == columns.pair else answers_label(value, context)
     return _cell(value)
+
+
+def _score(value: object) -> str | None:
+    """A finite number, or a text that is one, as a text; None for others."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except ValueError:
+        return None
+    return str(number) if math.isfinite(number) else None
 
 
 def _words(value: object) -> str | None:

@@ -12,9 +12,9 @@ from edgekit.digest import digest_json
 __all__ = ["LabelKind", "SplitName", "Table"]
 
 SplitName = Literal["train", "validation", "test", "unlabeled"]
-# What a label is: a name, the names of a text's words with a space between, or answers that stand in the second text:
-# JSON, [[text, its first character], ...], -1 for one that does not stand there.
-LabelKind = Literal["class", "words", "answers"]
+# [[text, its first character], ...], -1 for one that does not stand there), or a number: how alike a pair is.
+# [[text, its first character], ...], -1 for one that does not stand there), or how alike a pair is, a number.
+LabelKind = Literal["class", "words", "answers", "score"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class Table:
 
     @cached_property
     def classes(self) -> frozenset[str]:
-        """The label names that occur, of answers none; of words with B- of a type also I-, and the other way round."""
+        """The label names that occur, of answers and scores none; of words with B- of a type also I-, and the other way
+        round."""
         labels = [label for label in self.labels or () if label]
+        if self.label_kind == "score":
+            return frozenset()
         if self.label_kind == "class":
             return frozenset(labels)
         if self.label_kind == "answers":
@@ -74,6 +77,10 @@ class Table:
         """About `count` rows, evenly spaced: a file may be sorted by label."""
         step = max(1, len(self) // count)
         return self.take(range(0, min(len(self), step * count), step))
+
+    def one_by_one(self) -> Table:
+        """All first texts, then all second ones, each a row of its own, without labels."""
+        return Table(tuple(self.all_texts()), None, None, self.name)
 
     def all_texts(self) -> list[str]:
         """First and second texts, one list: what a vocabulary or a calibration sees."""

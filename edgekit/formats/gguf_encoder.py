@@ -67,6 +67,8 @@ def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]
 
     Low-rank layers are no obstacle: they are multiplied out again.
     """
+    if task.kind == "sentence-similarity":
+        return [Problem("task", "edgekit writes no sentence embedder as GGUF", TO_ONNX)]
     if task.kind != "text-classification":
         return [Problem("task", f"llama.cpp has no {task.kind} for encoders: its heads answer once a text", TO_ONNX)]
     kind = str(config.get("model_type"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import Task
+from edgekit.nn.embedder import pooling_of
 from edgekit.nn.head import output_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ ATTENTION = "edgekit_ort"
 
 
 def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: bool = True) -> None:
-    """Export to `out_file`; inputs int64 (batch, length), output `logits` float32: (batch, labels), or token by token
-    (batch, length, labels).
+    """Export to `out_file`; inputs int64 (batch, length), output `logits` float32: (batch, labels), token by token
+    (batch, length, labels), or embeddings (batch, width).
 
     `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
     `rewrite`: leave out what the output never reads and what no text changes (see `onnx_rewrite`, `onnx_fold`); the
@@ -59,7 +60,12 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
         )
     assert program is not None
     program.save(str(out_file))
-    _tidy(out_file, task.max_length if rewrite else 0, first_only=task.kind == "text-classification")
+    _tidy(out_file, task.max_length if rewrite else 0, first_only=reads_first_token(model, task))
+
+
+def reads_first_token(model: PreTrainedModel, task: Task) -> bool:
+    """Whether the output may stand on the first token alone: a classifier's head, or an embedding that is its state."""
+    return task.kind == "text-classification" or pooling_of(model) == "cls"
 
 
 def operators(file: Path) -> dict[str, int]:

@@ -22,11 +22,13 @@ PROGRAMS = {  # examples/PROGRAM_FORMAT.py
     "text-classification": "classify",
     "token-classification": "tag",
     "question-answering": "answer",
+    "sentence-similarity": "embed",
 }
 TITLES = {
     "text-classification": "A text classifier",
     "token-classification": "A tagger of words",
     "question-answering": "An answerer of questions",
+    "sentence-similarity": "A sentence embedder",
 }
 FILES = {"openvino": "model.xml`, `model.bin"}  # the others: model.FORMAT
 
@@ -41,7 +43,7 @@ steps, and with which digests. Its figures (latency, accuracy, size) stand in th
 | file | what |
 |---|---|
 | `{files}` | the model |
-| `labels.json` | label names by output number, longest input, padding |
+| `labels.json` | {settings} |
 {tokenizer}| `{program}` | an example program; needs only the packages above |
 | `manifest.json` | origin: parents, stage, config, library versions, sha256 of every file |
 """
@@ -65,16 +67,24 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
     if file_format != "gguf":
         shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
     shutil.copyfile(EXAMPLES / f"{program}_{file_format}.py", out / f"{program}.py")
+    two = task.pair or task.kind == "sentence-similarity"
     text = README.format(
         title=TITLES[task.kind],
         program=f"{program}.py",
         format=file_format,
         files=FILES.get(file_format, f"model.{file_format}"),
-        outputs=f"{len(task.labels)} labels" if not answers else "Answers are cut out of a text",
+        outputs=_outputs(task),
+        settings=f"{'label names by output number, ' if task.labels else ''}longest input, padding",
         max_length=task.max_length,
         pair=", pairs of texts" if task.pair and not answers else "",
         needs=NEEDS[file_format],
-        example='"a question" "a text"' if answers else '"first text" "second text"' if task.pair else '"some text"',
+        example='"a question" "a text"' if answers else '"first text" "second text"' if two else '"some text"',
         tokenizer="| `tokenizer.json` | the tokenizer |\n" if file_format != "gguf" else "",
     )
     (out / "README.md").write_text(text, encoding="utf-8")
+
+
+def _outputs(task: Task) -> str:
+    if task.kind == "question-answering":
+        return "Answers are cut out of a text"
+    return f"{len(task.labels)} labels" if task.labels else "`logits` is the embedding, pooled and of length 1"

@@ -15,7 +15,7 @@ from edgekit.data.table import Table
 from edgekit.nn.capture import held
 from edgekit.progress import Progress, Silent
 from edgekit.tasks.base import Encoded, Examples
-from edgekit.tasks.encoders import examples_of
+from edgekit.tasks.encoders import examples_of, task_kind
 
 if TYPE_CHECKING:
     import torch
@@ -97,8 +97,9 @@ def calibrate(
     """
     rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:count])
     drawn = table.take(int(row) for row in rows)
-    same = drawn.labels is not None and tuple(task.labels) == tuple(model_labels)
-    return Calibration(examples_of(folder, drawn, task), same and drawn.classes <= set(task.labels), batch_size)
+    same = tuple(task.labels) == tuple(model_labels) or not task_kind(task).head
+    labelled = drawn.labels is not None and same and drawn.classes <= set(task.labels)
+    return Calibration(examples_of(folder, drawn, task), labelled, batch_size)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edgekit.data.table import Table
 from edgekit.errors import DataError
 from edgekit.nn.head import output_of
 from edgekit.tasks.base import Encoded, Examples, batches, tokenize
-from edgekit.tasks.encoders import task_kind
+from edgekit.tasks.encoders import rows_of, task_kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -92,7 +92,9 @@ def truncated_rows(folder: Path, table: Table, task: Task, encoded: Encoded) -> 
     full = [row for row, ids in enumerate(encoded.ids) if len(ids) >= task.max_length]
     if not full:
         return 0
-    longer = tokenize(folder, table.take(full), task.model_copy(update={"max_length": task.max_length + 1}))
+    longer = tokenize(
+        folder, rows_of(table, task.kind).take(full), task.model_copy(update={"max_length": task.max_length + 1})
+    )
     return sum(len(row.ids) > task.max_length for row in longer)
 
 

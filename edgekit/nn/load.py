@@ -13,8 +13,11 @@ from edgekit.artifact import Frozen, TaskKind
 from edgekit.errors import ModelError
 from edgekit.model_config import SPAN
 from edgekit.nn.architecture import check_architecture, open_config, sound
+from edgekit.nn.embedder import Embedders, pooling_of, set_pooling
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.layers import backbone, encoder_layers
+from edgekit.sentence_modules import read_pooling, write_modules
+from edgekit.tasks.encoders import ENCODER_TASKS
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +30,7 @@ __all__ = [
     "check_folder",
     "copy_tokenizer",
     "encoder_layers",
-    "has_classifier",
+    "is_trained",
     "load_checkpoint",
     "load_classifier",
     "model_class",
@@ -107,7 +110,7 @@ def load_classifier(
                 use_safetensors=True,
                 trust_remote_code=False,
                 dtype=torch.float32,
-                ignore_mismatched_sizes=labels is not None,
+                ignore_mismatched_sizes=bool(labels),
                 output_loading_info=True,
             )
         missing = set(info["missing_keys"])
@@ -115,10 +118,12 @@ def load_classifier(
         with sound(folder):
             model = model_class(kind).from_config(config, dtype=torch.float32)
         rebuild(model, edits)
-        missing = _load_weights(model, load_file(folder / "model.safetensors"), new_head=labels is not None)
+        missing = _load_weights(model, load_file(folder / "model.safetensors"), new_head=bool(labels))
     lost = sorted(name for name in missing if not _may_be_new(name, family))
     if lost:
         raise ModelError(f"{folder}: {len(lost)} weight(s) missing from model.safetensors, the first is {lost[0]}")
+    if kind == "sentence-similarity":
+        set_pooling(model, read_pooling(folder))
     return cast("PreTrainedModel", model.to(device).eval())
 
 
@@ -156,7 +161,9 @@ def load_checkpoint(
 
 
 def model_class(task: str = "text-classification") -> type[Any]:
-    """Transformers' Auto class for a task, by optimum's names of tasks."""
+    """Transformers' Auto class for a task, by optimum's names of tasks; for embeddings one of ours."""
+    if task == "sentence-similarity":
+        return Embedders
     from optimum.exporters.tasks import TasksManager
 
     return cast("type[Any]", TasksManager.get_model_class_for_task(task))
@@ -178,10 +185,12 @@ def _load_weights(model: PreTrainedModel, weights: dict[str, torch.Tensor], *, n
     return set(model.load_state_dict(weights, strict=False).missing_keys)
 
 
-def has_classifier(folder: Path) -> bool:
-    """Whether the weights hold a classification head; without one, its outputs mean nothing before fine-tuning."""
+def is_trained(folder: Path, kind: TaskKind = "text-classification") -> bool:
+    """Whether the weights hold a head, where the task takes one; without, outputs mean nothing before fine-tuning."""
     from safetensors import safe_open
 
+    if not ENCODER_TASKS[kind].head:
+        return True
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             if any("classifier" in name or "qa_outputs" in name for name in file.keys()):  # noqa: SIM118 (not a dict)
@@ -210,8 +219,11 @@ def check_folder(folder: Path) -> None:
 
 
 def save_model(model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits: Edits | None = None) -> None:
-    """Write config.json, model.safetensors (float32), the tokenizer, and edits.json where it is not empty."""
+    """Write config.json, model.safetensors (float32), the tokenizer, edits.json where it is not empty, and how an
+    embedder pools."""
     model.to("cpu").save_pretrained(out, safe_serialization=True)
+    if pooling := pooling_of(model):
+        write_modules(out, pooling, int(getattr(model.config, backbone(model)[1].config_hidden)))
     if edits is not None and not edits.empty:
         text = json.dumps(edits.model_dump(mode="json"), indent=2, sort_keys=True)
         (out / EDITS).write_text(text + "\n", encoding="utf-8")

@@ -52,7 +52,7 @@ class ClassifierTraining(Training):
     metric: str = Field(
         "main",
         description="validation metric that picks the epoch; main: accuracy, of a tagger of words entity_f1, of "
-        "answers answer_f1",
+        "answers answer_f1, of similarities spearman",
     )
     dropout: float | None = Field(
         None, ge=0, lt=1, description="dropout of the model that learns; without it the model's own"
@@ -61,7 +61,9 @@ class ClassifierTraining(Training):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label's weight spread over all labels")
 
     def metric_of(self, task: EncoderTask) -> str:
-        """The figure's name. Raises StageError for one that the task has not."""
+        """The figure's name. Raises StageError for one that the task has not, and for settings that are of no use."""
+        if task.label_kind == "score" and (self.class_weights or self.label_smoothing):
+            raise StageError("scores are no classes", hint="leave out class_weights and label_smoothing")
         name = task.main if self.metric == "main" else self.metric
         if name not in (*task.metrics, *self.figures):
             known = ", ".join(("main", *task.metrics, *self.figures))

@@ -32,7 +32,7 @@ def clean(report: Report) -> Report:
     return Report.model_validate(tidy(report.model_dump(by_alias=True)))
 
 
-FRACTIONS = ("accuracy", "f1", "agreement", "precision", "recall")  # ends of their names
+FRACTIONS = ("accuracy", "f1", "agreement", "precision", "recall", "spearman", "pearson")  # ends of their names
 
 
 def metric(name: str, value: float | None) -> str:
@@ -71,7 +71,7 @@ def numbers(values: dict[str, float | int | str | bool]) -> list[tuple[str, str]
             return words.size(value)
         if name.endswith("seconds"):
             return words.duration(value)
-        if name.endswith(("accuracy", "f1")):
+        if name.endswith(("accuracy", "f1", "spearman")):
             return words.percent(value)
         return words.count(value) if isinstance(value, int) else words.number(value)
 

@@ -13,7 +13,7 @@ from edgekit.data.table import Table
 from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job, TokenIds
 from edgekit.model_config import padding_of
-from edgekit.tasks.encoders import ENCODER_TASKS, examples_of
+from edgekit.tasks.encoders import ENCODER_TASKS, examples_of, rows_of
 
 __all__ = [
     "Cycle",
@@ -246,10 +246,10 @@ def inputs_of(artifact: Artifact, table: Table, length: int | None = None, *, on
     `one`: of a task that cuts a text into several rows, the first of each, which is a longest one; else all of them.
     """
     task = task_of(artifact)
-    longest = length or task.max_length
+    longest, rows = length or task.max_length, rows_of(table, task.kind)
     return Inputs(
-        table.texts,
-        table.pairs,
+        rows.texts,
+        rows.pairs,
         longest,
         task.segments,
         padding_of(artifact.path),

@@ -109,7 +109,7 @@ def _sensitivity(
     found = {}
     for layer in context.progress.track(layers, "sensitivity"):
         write([name for name in layers if name != layer])
-        output = _output(_predict(target, table, context), examples, len(table))
+        output = _output(_predict(target, table, context), examples)
         found[layer] = float(examples.follow(output, range(len(table)), exact, 1.0))
     return found
 
@@ -136,12 +136,12 @@ def _predict(artifact: Artifact, table: Table, context: Context) -> Predictions:
     return predict(artifact, table, threads=context.threads)
 
 
-def _output(predictions: Predictions, examples: Examples, units: int) -> torch.Tensor:
+def _output(predictions: Predictions, examples: Examples) -> torch.Tensor:
     """Logits (places, width) as a model's `output` on all rows, see `Examples`."""
     import torch
 
     logits = torch.from_numpy(predictions.logits)
-    if examples.places == units:  # an answer a text
+    if examples.places == len(examples.encoded):  # an answer a row
         return logits
     rows = list(torch.split(logits, examples.encoded.lengths))
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -98,11 +98,15 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     from edgekit.nn.architecture import check_task
     from edgekit.nn.device import seeded, threads
     from edgekit.nn.dropout import set_dropout
-    from edgekit.nn.load import load_classifier, read_edits, save_model
+    from edgekit.nn.load import is_trained, load_classifier, read_edits, save_model
     from edgekit.nn.train import Job, train
 
-    teacher = _teacher(context)
+    if context.teacher is None:
+        raise StageError("distilling needs a teacher", hint="name a fine-tuned model with --teacher")
+    teacher = context.teacher
     task = _task(source, teacher, context)
+    if not is_trained(teacher.path, task.kind):
+        raise StageError(f"the teacher {teacher.path} has no trained head", hint="fine-tune it first")
     for reader in (source, teacher):
         check_task(reader.path, task)
     load = cache(lambda: load_classifier(teacher.path, kind=task.kind, device=context.device))
@@ -132,21 +136,13 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     return Outcome("hf", facts, task, trained.metrics)
 
 
-def _teacher(context: Context) -> Artifact:
-    from edgekit.nn.load import has_classifier
-
-    if context.teacher is None:
-        raise StageError("distilling needs a teacher", hint="name a fine-tuned model with --teacher")
-    if not has_classifier(context.teacher.path):
-        raise StageError(f"the teacher {context.teacher.path} has no trained head", hint="fine-tune it first")
-    return context.teacher
-
-
 def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:
     """The recipe's or the student's task, with the teacher's labels in the order of the teacher's head."""
     task = context.task or source.task or teacher.task
     if task is None:
         raise StageError("this stage needs a task", hint="give a max_length, and the data's columns")
+    if not task_kind(task).head:
+        return task
     labels = teacher.task.labels if teacher.task else head_labels(teacher.path)
     return task.model_copy(update={"labels": labels})
 

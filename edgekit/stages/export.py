@@ -14,6 +14,7 @@ from edgekit.artifact import Artifact, Facts, Format, Manifest, Task
 from edgekit.data.table import Table
 from edgekit.errors import ParityError, StageError
 from edgekit.stages.base import Config, Context, Outcome
+from edgekit.tasks.encoders import is_ready, task_kind
 
 if TYPE_CHECKING:
     from edgekit.evaluate import Predictions
@@ -65,14 +66,14 @@ def export(source: Artifact, config: Export, out: Path, context: Context) -> Out
     reference, exported = _run_both(source, task, config, out, table, context)
     difference, agreement, rows = (
         _difference(reference, exported),
-        _same_label(source, table, reference, exported),
+        _alike(source, table, reference, exported),
         min(config.check_rows, len(table)),
     )
     limit = _tolerance(config, reference)
     if not difference <= limit:
         raise ParityError(
             f"the exported file disagrees with torch: max |difference| of logits {difference:.2e} > {limit:.0e} "
-            f"on {rows} rows (same label on {agreement:.1%})",
+            f"on {rows} rows ({agreement:.1%} answered alike)",
             hint="nothing was kept; --tolerance changes the limit",
         )
     facts = Facts(
@@ -92,7 +93,7 @@ def export(source: Artifact, config: Export, out: Path, context: Context) -> Out
 
 def require_task(source: Artifact) -> Task:
     """The artifact's task. Raises StageError for a model that was never trained for one."""
-    if source.task is None or not source.task.labels:
+    if source.task is None or not is_ready(source.task):
         raise StageError(
             "the model has no trained head",
             hint="fine-tune it first: edgekit finetune MODEL OUT --train FILE",
@@ -188,9 +189,12 @@ def _difference(reference: Predictions, exported: Predictions) -> float:
     return float(np.max(np.abs(reference.logits - exported.logits)))
 
 
-def _same_label(source: Artifact, table: Table, reference: Predictions, exported: Predictions) -> float:
+def _alike(source: Artifact, table: Table, reference: Predictions, exported: Predictions) -> float:
+    """How much both answer alike; of embeddings, which may be of single texts, their own likeness."""
     from edgekit.evaluate import judge
 
+    if (alike := task_kind(require_task(source)).alike) is not None:
+        return alike(reference.logits, exported.logits)
     unlabeled = replace(table, labels=None)
     ours, theirs = (judge(source, found, unlabeled).answers for found in (exported, reference))
     return float((ours == theirs).mean())

@@ -118,14 +118,14 @@ def _weightings(
     source: Artifact, model: PreTrainedModel, paths: Sequence[str], config: Factorize, context: Context
 ) -> Iterator[tuple[str, Weighting]]:
     """What each layer's error is weighted by; a few at a time, because covariances are large."""
-    from edgekit.nn.load import has_classifier
+    from edgekit.nn.load import is_trained
     from edgekit.nn.weighting import Weighting, fisher_weightings
     from edgekit.stages.calibration import draw
 
     if config.method == "svd":
         yield from ((path, Weighting()) for path in paths)
         return
-    if config.method in ("fwsvd", "curvature") and not has_classifier(source.path):
+    if config.method in ("fwsvd", "curvature") and not is_trained(source.path, kind_of(source, context)):
         raise StageError(
             f"{config.method} needs a trained classifier, and this model has none yet",
             hint="fine-tune it first, or use the methods svd or whitened",

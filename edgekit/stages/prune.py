@@ -96,13 +96,14 @@ def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outco
     from edgekit.nn.device import seeded
     from edgekit.nn.factored import size_of
     from edgekit.nn.importance import Scores
-    from edgekit.nn.load import copy_tokenizer, has_classifier, load_classifier, save_model
+    from edgekit.nn.load import copy_tokenizer, is_trained, load_classifier, save_model
     from edgekit.nn.surgery import settle
     from edgekit.stages.calibration import draw
 
-    trained = has_classifier(source.path)
+    kind = kind_of(source, context)
+    trained = is_trained(source.path, kind)
     with seeded(config.seed, context.device):  # a classifier that is not there yet is drawn at random
-        model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
+        model = load_classifier(source.path, kind=kind, device=context.device)
     before, log = size_of(model), _Log()
     copy_tokenizer(source.path, out)
     if config.vocabulary:

@@ -45,6 +45,7 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     """
     import torch
 
+    from edgekit.nn.embedder import pooling_of, set_pooling
     from edgekit.nn.families import family_of
     from edgekit.nn.layers import depth
     from edgekit.nn.load import load_classifier, model_class, read_edits, save_model
@@ -58,6 +59,7 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     smaller = type(model.config).from_dict({**model.config.to_dict(), **shape, **_layer_types(model, shape)})
     torch.manual_seed(config.seed)
     fresh = model_class(kind).from_config(smaller).eval()
+    set_pooling(fresh, pooling_of(model))
     carried = _carry_over(model, fresh) if config.init == "source" else ()
     before, after = _count(model), _count(fresh)
     if after > before or (after == before and config.layers in (0, depth(model))):

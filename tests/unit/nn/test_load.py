@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edgekit.errors import ModelError
-from edgekit.nn.load import Edits, has_classifier, load_classifier, read_edits, save_model
+from edgekit.nn.load import Edits, is_trained, load_classifier, read_edits, save_model
 from edgekit.nn.surgery import resize_ffn, settle
 
 Tiny = Callable[..., Path]
@@ -24,7 +24,7 @@ def narrowed(folder: Path, out: Path) -> Path:
 
 def test_an_encoder_without_head_loads_with_a_new_one(tiny: Tiny) -> None:
     folder = tiny("bert", head=False)
-    assert not has_classifier(folder)
+    assert not is_trained(folder)
     model = load_classifier(folder, ("a", "b", "c", "d"))
     assert model.classifier.out_features == 4
     assert model.config.id2label == {0: "a", 1: "b", 2: "c", 3: "d"}
