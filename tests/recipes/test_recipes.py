@@ -168,6 +168,8 @@ def test_every_recipe_is_run_here_or_with_the_language_models() -> None:
         "distill-to-smaller",
         "token-classifier",
         "question-answerer",
+        "sentence-embedder",
+        "sentence-embedder-int8",
         "encoder-int8",
         "prune-without-training",
     }
