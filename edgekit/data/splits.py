@@ -36,7 +36,7 @@ def load_splits(sources: Mapping[SplitName, str], columns: Columns) -> Splits:
     if "train" in tables and "validation" not in tables:
         tables["train"], tables["validation"] = _hold_out(tables["train"])
         count = len(tables["validation"])
-        each = {"class": " of each label", "words": "", "answers": " of the contexts"}[columns.label_kind]
+        each = {"class": " of each label", "answers": " of the contexts"}.get(columns.label_kind, "")
         notes.append(f"no validation data given: {count} rows ({HELD_OUT:.0%}{each}) are held out of the training data")
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables["validation"]

@@ -153,3 +153,11 @@ def test_scores_come_from_jsonl_too(tmp_path: Path) -> None:
     row = {"sentence1": "a", "sentence2": "b", "score": 2.5}
     columns = Columns(text="sentence1", pair="sentence2", label="score", label_kind="score")
     assert load_table(write(tmp_path, "d.jsonl", json.dumps(row)), columns).labels == ("2.5",)
+
+
+def test_scored_pairs_without_validation_data_have_some_held_out(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("a,b,score\n" + "".join(f"one {n},two {n},{n % 5}\n" for n in range(40)), encoding="utf-8")
+    splits = load_splits({"train": str(file)}, Columns(text="a", pair="b", label="score", label_kind="score"))
+    assert (len(splits.tables["train"]), len(splits.tables["validation"])) == (36, 4)
+    assert "4 rows (10%) are held out" in splits.notes[0]
