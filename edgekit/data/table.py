@@ -12,8 +12,8 @@ from edgekit.digest import digest_json
 __all__ = ["LabelKind", "SplitName", "Table"]
 
 SplitName = Literal["train", "validation", "test", "unlabeled"]
-# [[text, its first character], ...], -1 for one that does not stand there), or a number: how alike a pair is.
-# [[text, its first character], ...], -1 for one that does not stand there), or how alike a pair is, a number.
+# What a label is: a name; the names of a text's words with a space between; the answers that stand in a context (JSON:
+# [[text, its first character], ...], -1 for one that does not stand there); or how alike a pair is, a number.
 LabelKind = Literal["class", "words", "answers", "score"]
 
 
@@ -37,13 +37,11 @@ class Table:
     def classes(self) -> frozenset[str]:
         """The label names that occur, of answers and scores none; of words with B- of a type also I-, and the other way
         round."""
-        labels = [label for label in self.labels or () if label]
-        if self.label_kind == "score":
+        if self.label_kind in ("answers", "score"):
             return frozenset()
+        labels = [label for label in self.labels or () if label]
         if self.label_kind == "class":
             return frozenset(labels)
-        if self.label_kind == "answers":
-            return frozenset()
         names = {name for label in labels for name in label.split(" ")}
         return frozenset(names | {f"{tag}-{name[2:]}" for tag in "BI" for name in names if name[1:2] == "-"})
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "balanced_weights",
     "data_warnings",
-    "divergence",
     "evaluator",
     "logits_of",
     "truncated_rows",
@@ -57,23 +56,6 @@ def logits_of(
 def evaluator(model: PreTrainedModel, examples: Examples, device: str) -> Callable[[], dict[str, float]]:
     """A function that measures the model as it is then: `validation_figures` on these examples."""
     return lambda: validation_figures(logits_of(model, examples.encoded, device=device), examples)
-
-
-def divergence(
-    model: PreTrainedModel, examples: Examples, told: NDArray[np.float32], temperature: float, device: str
-) -> float:
-    """Mean distance, as `Examples.follow` measures it, of the model's answers from `told`, a teacher's."""
-    import torch
-
-    model.eval()
-    total, units = 0.0, list(range(len(examples.lengths)))
-    with torch.inference_mode():
-        for start in range(0, len(units), BATCH):
-            chosen = units[start : start + BATCH]
-            batch = examples.encoded.batch(examples.fed(chosen))
-            output = output_of(model, {name: tensor.to(device) for name, tensor in batch.items()})
-            total += examples.follow(output, chosen, told, temperature).item() * len(chosen)
-    return total / len(units)
 
 
 def validation_figures(logits: NDArray[np.float32], examples: Examples) -> dict[str, float]:

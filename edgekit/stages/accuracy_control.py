@@ -16,10 +16,8 @@ from edgekit.errors import StageError
 from edgekit.stages.base import Context
 
 if TYPE_CHECKING:
-    import torch
-
     from edgekit.evaluate import Predictions
-    from edgekit.tasks.base import Examples, Judged
+    from edgekit.tasks.base import Judged
 
 __all__ = ["Controlled", "fewest", "keep_within"]
 
@@ -100,6 +98,7 @@ def _sensitivity(
     target: Artifact,
     context: Context,
 ) -> dict[str, float]:
+    from edgekit.tasks.base import output_of_all
     from edgekit.tasks.encoders import examples_of
 
     assert source.task is not None
@@ -109,7 +108,7 @@ def _sensitivity(
     found = {}
     for layer in context.progress.track(layers, "sensitivity"):
         write([name for name in layers if name != layer])
-        output = _output(_predict(target, table, context), examples)
+        output = output_of_all(_predict(target, table, context).logits, examples)
         found[layer] = float(examples.follow(output, range(len(table)), exact, 1.0))
     return found
 
@@ -134,14 +133,3 @@ def _predict(artifact: Artifact, table: Table, context: Context) -> Predictions:
     from edgekit.evaluate import predict
 
     return predict(artifact, table, threads=context.threads)
-
-
-def _output(predictions: Predictions, examples: Examples) -> torch.Tensor:
-    """Logits (places, width) as a model's `output` on all rows, see `Examples`."""
-    import torch
-
-    logits = torch.from_numpy(predictions.logits)
-    if examples.places == len(examples.encoded):  # an answer a row
-        return logits
-    rows = list(torch.split(logits, examples.encoded.lengths))
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -14,6 +14,7 @@ from edgekit.artifact import Artifact, Facts, Format, Manifest, Task
 from edgekit.data.table import Table
 from edgekit.errors import ParityError, StageError
 from edgekit.stages.base import Config, Context, Outcome
+from edgekit.tasks.base import agreement
 from edgekit.tasks.encoders import is_ready, task_kind
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _alike(source: Artifact, table: Table, reference: Predictions, exported: Pre
         return alike(reference.logits, exported.logits)
     unlabeled = replace(table, labels=None)
     ours, theirs = (judge(source, found, unlabeled).answers for found in (exported, reference))
-    return float((ours == theirs).mean())
+    return agreement(ours, theirs)
 
 
 def _tolerance(config: Export, reference: Predictions) -> float:

@@ -31,6 +31,7 @@ __all__ = [
     "agreement",
     "batches",
     "encoded_of",
+    "output_of_all",
     "tokenize",
 ]
 
@@ -141,6 +142,16 @@ class Examples(Protocol):
 
     def mean_loss(self, answers: NDArray[np.float32]) -> float:
         """The loss over all labels (nats, or squared error); not finite where the answers are not."""
+
+
+def output_of_all(logits: NDArray[np.float32], examples: Examples) -> torch.Tensor:
+    """Logits (places, width) as a model's `output` on all rows, see `Examples`."""
+    import torch
+
+    found = torch.from_numpy(logits)
+    if examples.places == len(examples.encoded):  # an answer a row
+        return found
+    return torch.nn.utils.rnn.pad_sequence(list(torch.split(found, examples.encoded.lengths)), batch_first=True)
 
 
 def agreement(first: NDArray[Any], second: NDArray[Any]) -> float:
