@@ -9,7 +9,7 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH ?= torch==2.13.0
-# libllama and libggml only: see .ci/llama.cmake
+# libllama and libggml only: see .ci/llama.cmake; pip would take a wheel that it built before, whatever it was built with
 LLAMA_CMAKE := -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/.ci/llama.cmake -DLLAVA_BUILD=OFF
 DEMO_DATA := package:home_intents
 
@@ -47,7 +47,7 @@ docs: .venv/ready-dev
 	$(BIN)/pip install -q --disable-pip-version-check $(TORCH)
 	echo "== building llama.cpp's two libraries from source (about 2 minutes on two cores; log: build/llama.log)"
 	mkdir -p build
-	CMAKE_ARGS="$(LLAMA_CMAKE) $${CMAKE_ARGS:-}" $(BIN)/pip install -v --disable-pip-version-check 'llama-cpp-python>=0.3.36,<0.4' 2>&1 \
+	CMAKE_ARGS="$(LLAMA_CMAKE) $${CMAKE_ARGS:-}" $(BIN)/pip install -v --disable-pip-version-check --no-cache-dir 'llama-cpp-python>=0.3.36,<0.4' 2>&1 \
 	  | tee build/llama.log | awk '/\[[0-9]+\/[0-9]+\]/ {match($$0, /\[[0-9]+\/[0-9]+\]/); printf "\r   compiled %s ", substr($$0, RSTART, RLENGTH); fflush()} END {print ""}' \
 	  || { echo "the build failed; its last lines:"; tail -20 build/llama.log; exit 1; }
 	touch $@
