@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from edgekit.artifact import ENCODER_KINDS, Artifact, Task, TaskKind, library_versions
 from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
-from edgekit.digest import digest_json
-from edgekit.errors import PlanError, Problem
+from edgekit.digest import digest_file, digest_json
+from edgekit.errors import PlanError, Problem, UsageError
 from edgekit.forecast import cost_of, next_shape, shape_of
 from edgekit.model_config import positions, read_config
 from edgekit.nn.architecture import misfits
@@ -104,9 +104,10 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
 
 
 def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:
-    """sha256 of inputs, stage and its version, config, task, and the versions of the libraries the stage names."""
+    """sha256 of inputs, stage and its version, config and the files it names, task, and the versions of the libraries
+    the stage names. Raises UsageError for a file that is not there."""
     spec = STAGES[stage]
-    content: JsonValue = {
+    content: dict[str, JsonValue] = {
         "inputs": dict(inputs),
         "stage": stage,
         "stage_version": spec.version,
@@ -114,7 +115,16 @@ def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task |
         "libraries": cast("JsonValue", library_versions(spec.libraries)),
         "task": task.model_dump(mode="json") if task else None,
     }
+    if config.files:
+        content["files"] = [_content_of(file) for file in config.files]
     return digest_json(content)
+
+
+def _content_of(file: Path) -> str:
+    try:
+        return digest_file(file)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 def step_inputs(

@@ -23,6 +23,11 @@ class Config(Frozen):
     Every field has a `description` (the option's help) and a default.
     """
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that it names and the stage reads: their content, too, is in the cache key."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Context:

@@ -51,6 +51,10 @@ class Trim(Config):
     batch_size: int = Field(32, ge=1, description="calibration examples at a time")
     seed: int = Field(0, ge=0, description="which examples are drawn, and in which directions logits are probed")
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (Path(self.costs),) if self.costs else ()
+
 
 def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome:
     """Write the trimmed model, and the table of costs, to `out`.

@@ -14,6 +14,7 @@ from edgekit.formats.cost_table import CostTable, Curve
 from edgekit.nn.load import load_classifier, read_edits
 from edgekit.nn.structure import Structure, widths_of
 from edgekit.nn.surgery import ffn_width, head_count
+from edgekit.plan import step_key
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.trim import COSTS, Trim, trim
 from edgekit.transports import LOCAL
@@ -69,6 +70,18 @@ def test_a_table_of_another_machine_is_refused_unless_asked_for(tiny: Tiny, tmp_
         trimmed(folder, tmp_path / "no", share=0.6, costs=costs, inference_threads=1)
     facts = trimmed(folder, tmp_path / "yes", share=0.6, costs=costs, inference_threads=1, foreign_costs=True).facts
     assert facts.changed
+
+
+def test_a_table_that_changed_is_another_step(tiny: Tiny, tmp_path: Path) -> None:
+    file = table(tiny("bert"), tmp_path / "costs.json")
+    config = Trim(costs=str(file))
+    first = step_key("trim", config, {}, None)
+    assert step_key("trim", config, {}, None) == first
+    table(tiny("bert"), file, whole_ms=13.0)
+    assert step_key("trim", config, {}, None) != first
+    file.unlink()
+    with pytest.raises(UsageError, match=r"costs\.json: cannot be read \(No such file"):
+        step_key("trim", config, {}, None)
 
 
 def test_a_budget_that_cannot_be_met_is_refused(tiny: Tiny, tmp_path: Path) -> None:
