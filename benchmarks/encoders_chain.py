@@ -1,0 +1,173 @@
+"""The whole chain, cut deeper and deeper: how fast and how small a student is that keeps 99% and 97% of the score.
+
+A ladder of students of one teacher is one recipe, so that all of its files take turns in one run. A student counts
+where its int8 file keeps that share of the score of the teacher's file on the test data; its paired interval is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from benchmarks.encoders_bed import MODEL, THREADS, Bed
+from benchmarks.record import Figure, data_folder
+from edgekit.api import run
+from edgekit.report.schema import Deployable, Report
+
+__all__ = ["figures"]
+
+SHARES = {99: 0.99, 97: 0.97}  # of the teacher's score
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A student, and how it is taught. `ffn`: share that goes; `common`: frequent tokens that stay (0: all do)."""
+
+    layers: int
+    ffn: float
+    common: int = 24000
+    epochs: int = 8
+    copies: int = 2
+    hidden: float = 1.0
+    hard: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"l{self.layers}-f{round((1 - self.ffn) * 100)}"
+
+
+@dataclass(frozen=True)
+class Course:
+    """A data set, its task, its main metric, and the ladder that its students are on."""
+
+    task: Mapping[str, str | int]
+    data: Mapping[str, str]  # by split; {data} is the folder of the shared sets
+    metric: str
+    teacher_epochs: int
+    ladder: Sequence[Rung]
+
+
+INTENTS = {name: f"package:home_intents/{name}.csv" for name in ("train", "validation", "test", "unlabeled")}
+COURSES = {
+    "banking77": Course(
+        {"kind": "text-classification", "text": "text", "label": "category", "max_length": 64},
+        {"train": "{data}/banking77/train.csv", "test": "{data}/banking77/test.csv"},
+        "accuracy",
+        4,
+        (Rung(2, 0.5), Rung(1, 0.0), Rung(1, 0.5)),
+    ),
+    "home_intents": Course(
+        {"kind": "text-classification", "text": "text", "label": "intent", "max_length": 64},
+        INTENTS,
+        "accuracy",
+        4,
+        tuple(Rung(layers, ffn, copies=0, hidden=0.0) for layers, ffn in ((2, 0.5), (1, 0.0), (1, 0.5))),
+    ),
+    "wnut17": Course(
+        {"kind": "token-classification", "text": "tokens", "label": "labels", "max_length": 128},
+        {"train": "{data}/wnut17/wnut17train.conll", "test": "{data}/wnut17/emerging.dev.conll"},
+        "entity_f1",
+        6,
+        tuple(Rung(layers, 0.5, common=0, epochs=12, copies=0, hard=0.5) for layers in (4, 3, 2)),
+    ),
+}
+
+
+def figures(bed: Bed) -> Iterator[Figure]:
+    """Of each data set: speed and size at 99% of the teacher's score, and speed at 97%."""
+    for name, course in COURSES.items():
+        report = _run(name, course, bed)
+        for percent, share in SHARES.items():
+            yield from _at(percent, share, name, course, report)
+
+
+def _run(name: str, course: Course, bed: Bed) -> Report:
+    folder = bed.folder / f"chain-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = folder / "ladder.yaml"
+    recipe.write_text(yaml.safe_dump(_recipe(name, course, quick=bed.quick), sort_keys=False), encoding="utf-8")
+    return run(str(recipe), {}, folder / "out", store=bed.folder / "store", device="cpu", progress=bed.progress)
+
+
+def _recipe(name: str, course: Course, *, quick: bool) -> dict[str, object]:
+    data = {split: source.format(data=data_folder()) for split, source in course.data.items()}
+    steps = [
+        _step("finetune", "finetune", "model", epochs=1 if quick else course.teacher_epochs),
+        _step("teacher-onnx", "export", "finetune", format="onnx", rewrite=False),
+    ]
+    for rung in course.ladder[-1:] if quick else course.ladder:
+        steps += _student(rung, quick=quick)
+    return {
+        "schema": 1,
+        "name": name.replace("_", "-"),
+        "description": f"Students of one teacher on {name}, smaller and smaller.",
+        "model": MODEL,
+        "task": dict(course.task),
+        "data": data,
+        "steps": steps,
+        "baseline": "teacher-onnx",
+        "exports": [step["id"] for step in steps if step["stage"] == "quantize"],
+        "workload": {"batch": 1, "threads": THREADS, "throughput_batches": []},
+    }
+
+
+def _student(rung: Rung, *, quick: bool) -> list[dict[str, object]]:
+    """The steps of `text-classifier` or `token-classifier`, from the teacher to an int8 file."""
+    end = rung.name
+    words = {"vocabulary": True, "vocabulary_common": rung.common} if rung.common else {}
+    taught = {"epochs": 1 if quick else rung.epochs, "altered_copies": rung.copies, "alpha_hard": rung.hard}
+    thin = {"modules": ["embedding"], "rank_by": "budget", "budget": 0.45, "round_to": 32}
+    return [
+        _step(f"prune-{end}", "prune", "finetune", keep_layers=rung.layers, ffn=rung.ffn, **words),
+        _step(f"factorize-{end}", "factorize", f"prune-{end}", **thin),
+        _step(f"distill-{end}", "distill", f"factorize-{end}", hidden=rung.hidden, **taught) | {"teacher": "finetune"},
+        _step(f"onnx-{end}", "export", f"distill-{end}", format="onnx"),
+        _step(f"int8-{end}", "quantize", f"onnx-{end}", method="int8-dynamic", embeddings="int4"),
+    ]
+
+
+def _step(name: str, stage: str, source: str, **config: object) -> dict[str, object]:
+    return {"id": name, "stage": stage, "source": source, "config": config}
+
+
+def _at(percent: int, share: float, name: str, course: Course, report: Report) -> Iterator[Figure]:
+    """The fastest student that keeps that share; nothing where none does."""
+    base = report.baseline
+    assert base is not None and report.conditions is not None
+    score = base.metrics[course.metric] or 0.0
+    kept = [file for file in report.deployables if (file.metrics[course.metric] or 0.0) >= share * score]
+    told = "; ".join(_told(file, course.metric) for file in report.deployables)
+    if not kept:
+        print(f"{name}: no student keeps {percent}% of {course.metric} {score:.4f}: {told}", flush=True)
+        return
+    best = max(kept, key=lambda file: file.speedup.value if file.speedup else 0.0)
+    assert best.speedup is not None
+    against = f"teacher in ONNX Runtime fp32, {course.metric} {score:.4f}"
+    yield Figure(
+        figure=f"encoder.speedup_{percent}.{name}",
+        value=best.speedup.value,
+        low=best.speedup.low,
+        high=best.speedup.high,
+        unit="x",
+        against=against,
+        n=report.conditions.n,
+        conditions=f"{best.id}, batch 1, {THREADS} threads, lengths of the test set; all: {told}",
+    )
+    if percent == 99:
+        smallest = min(kept, key=lambda file: file.size_bytes)
+        yield Figure(
+            figure=f"encoder.size_ratio_{percent}.{name}",
+            value=base.size_bytes / smallest.size_bytes,
+            unit="x",
+            against=against,
+            conditions=smallest.id,
+        )
+
+
+def _told(file: Deployable, metric: str) -> str:
+    drop, speed = file.accuracy_drop, file.speedup
+    lost = f"lost {drop.value:.4f} [{drop.low:.4f}, {drop.high:.4f}]" if drop else ""
+    cost = f"{speed.value if speed else 0:.1f}x, {file.size_bytes / 1e6:.2f} MB"
+    return f"{file.id} {metric} {file.metrics[metric]:.4f} {lost}, {cost}"
