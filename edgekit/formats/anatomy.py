@@ -74,6 +74,8 @@ def _role(tensor: onnx.TensorProto, node: onnx.NodeProto, place: int, user: str)
 def _type(tensor: onnx.TensorProto, node: onnx.NodeProto, place: int) -> str:
     if node.op_type == "MatMulNBits" and place == 1:
         return f"i{next(a.i for a in node.attribute if a.name == 'bits')}"
+    if tensor.name.endswith(".int4"):
+        return "i4"  # two in a byte
     return TYPES.get(tensor.data_type, "other")
 
 

@@ -162,7 +162,7 @@ def _tidy(file: Path, longest: int, *, first_only: bool) -> None:
     import onnx
 
     from edgekit.formats.onnx_fold import fold_positions, fuse_gelu
-    from edgekit.formats.onnx_fuse import bias_into_attention, fuse_skip_norm
+    from edgekit.formats.onnx_fuse import bias_into_attention, part_norms
     from edgekit.formats.onnx_graph import drop_unread, forget_origin, import_domains, name_by_module
     from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
 
@@ -176,7 +176,7 @@ def _tidy(file: Path, longest: int, *, first_only: bool) -> None:
         fuse_gelu(model)
         fold_positions(model, longest)
         bias_into_attention(model)
-        fuse_skip_norm(model)
+        part_norms(model)
         drop_unread(model.graph)
     import_domains(model)
     onnx.save(model, str(file))

@@ -1,8 +1,7 @@
-"""Exact rewrites of an exported encoder into operators that ONNX Runtime has a kernel for and does not find by itself.
+"""Exact rewrites of an exported encoder into the operators that ONNX Runtime has the fastest kernels for.
 
-Biases of query, key and value go into the attention, which adds them while it lays out the heads; a bias, a residual
-and a layer norm become one operator. Between int8 products, where ONNX Runtime's own fusions look for float ones, this
-is what keeps the graph as good as its kernels.
+Biases of query, key and value go into the attention, which adds them while it lays out the heads; int8 products of one
+attention become one operator with it; and a norm is kept apart from the residual that comes before it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from edgekit.formats.onnx_graph import add_constant, constant, drop_unread, make
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["bias_into_attention", "fuse_skip_norm", "pack_attention"]
+__all__ = ["bias_into_attention", "pack_attention", "part_norms"]
 
 BIAS, MASK = 3, 4  # of MultiHeadAttention's inputs: query, key, value, bias, key_padding_mask, ...
 SAME_SCALE = 1e-5
@@ -88,31 +87,18 @@ def _plain(attention: onnx.NodeProto, values: dict[str, Any], weight: np.ndarray
     return biased and not extra and abs(scale * size**0.5 - 1) < SAME_SCALE and len(attention.output) == 1
 
 
-def fuse_skip_norm(model: onnx.ModelProto) -> int:
-    """LayerNorm((x W + b) + residual) as `com.microsoft::SkipLayerNormalization`. Returns how many."""
-    from onnx import helper
+def part_norms(model: onnx.ModelProto) -> int:
+    """LayerNorm(x + residual) with its addition as `Sum`. Returns how many.
 
+    ONNX Runtime makes `SkipLayerNormalization` of an Add and a norm, whatever it is asked; on x86-64 its kernel takes
+    some four times as long as both (measured with 1.32: docs/design/onnx-attention.md).
+    """
     graph, found = model.graph, 0
-    for norm in [n for n in graph.node if n.op_type == "LayerNormalization" and len(n.input) == 3]:
+    for norm in [n for n in graph.node if n.op_type == "LayerNormalization"]:
         total = maker(graph, norm.input[0])
-        if total is None or total.op_type != "Add" or _reads(graph, total.output[0]) != 1:
-            continue
-        split = _sum_and_residual(graph, total)
-        if split is None:
-            continue
-        product, bias, residual, add = split
-        values = {a.name: helper.get_attribute_value(a) for a in norm.attribute}
-        if values.get("axis", -1) != -1:
-            continue
-        inputs = [product, residual, norm.input[1], norm.input[2], bias]
-        epsilon = float(values.get("epsilon", 1e-5))
-        made = helper.make_node(
-            "SkipLayerNormalization", inputs, list(norm.output), norm.name, domain="com.microsoft", epsilon=epsilon
-        )
-        graph.node.insert(list(graph.node).index(norm), made)
-        for node in (norm, total, add):
-            graph.node.remove(node)
-        found += 1
+        if total is not None and total.op_type == "Add":
+            total.op_type = "Sum"
+            found += 1
     return found
 
 
@@ -125,19 +111,6 @@ def _product_and_bias(graph: onnx.GraphProto, name: str) -> tuple[str, np.ndarra
         bias, product = constant(graph, add.input[place]), maker(graph, add.input[1 - place])
         if bias is not None and bias.ndim == 1 and product is not None and product.op_type == "MatMul":
             return add.input[1 - place], bias, add
-    return None
-
-
-def _sum_and_residual(graph: onnx.GraphProto, total: onnx.NodeProto) -> tuple[str, str, str, onnx.NodeProto] | None:
-    """Names of a product, its bias and what is added to both, and the Add of the first two; None where no summand is a
-    product with a bias. Shapes are those of the product: a residual is never broadcast."""
-    for place in (0, 1):
-        split = _product_and_bias(graph, total.input[place])
-        residual = total.input[1 - place]
-        if split is not None and constant(graph, residual) is None:
-            product, _, add = split
-            bias = next(name for name in add.input if name != product)
-            return product, bias, residual, add
     return None
 
 

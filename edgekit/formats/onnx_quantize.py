@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from edgekit.errors import StageError
+from edgekit.formats.onnx_embedding import embedding_int4, embedding_int8, embedding_tables, take_initializer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import onnx
 
-__all__ = ["OPERATORS", "Calibration", "Method", "Product", "embedding_tables", "matrix_products", "quantize_onnx"]
+__all__ = ["OPERATORS", "Calibration", "Method", "Product", "matrix_products", "quantize_onnx"]
 
 Method = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 Calibration = Literal["minmax", "entropy", "percentile"]
@@ -34,7 +35,7 @@ OPERATORS: dict[Method, tuple[str, ...]] = {
     "int8-weight-only": ("MatMul", "Gemm"),
     "int4-weight-only": ("MatMul", "Gemm"),
 }
-BLOCK = 32
+BLOCK = 32  # inputs of a weight-only product that share a scale
 
 
 class Product(NamedTuple):
@@ -133,16 +134,6 @@ def matrix_products(file: Path) -> list[Product]:
         for node in graph.node
         if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants
     ]
-
-
-def embedding_tables(file: Path) -> list[str]:
-    """Names of the float matrices that a Gather reads rows from, larger than a kilobyte."""
-    import onnx
-
-    graph = onnx.load(str(file)).graph
-    sizes = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2}
-    found = [n.input[0] for n in graph.node if n.op_type == "Gather" and n.input[0] in sizes]
-    return [name for name in dict.fromkeys(found) if np.prod(sizes[name].dims) >= 1024]
 
 
 def _dynamic(source: Path, out: Path, nodes: list[str], per_channel: bool, reduce_range: bool) -> None:
@@ -255,10 +246,7 @@ def _prepare(source: Path, out: Path, products: list[str], tables: list[str], bi
     for node in [n for n in model.graph.node if n.op_type == "Gemm" and n.name in products]:
         _gemm_to_matmul(model, node)
     for table in tables:
-        if bits == 4:
-            _embedding_int4(model, table)
-        else:
-            _embedding_int8(model, table)
+        (embedding_int4 if bits == 4 else embedding_int8)(model, table)
     _declare(model, products)
     onnx.save(model, str(out))
 
@@ -280,7 +268,7 @@ def _gemm_to_matmul(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if found.get("transA", 0) or found.get("alpha", 1.0) != 1.0 or found.get("beta", 1.0) != 1.0:
         return
-    weight = _take_initializer(model, node.input[1])
+    weight = take_initializer(model, node.input[1])
     array = np.ascontiguousarray(weight.T if found.get("transB", 0) else weight)
     model.graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
     output, position = node.output[0], list(model.graph.node).index(node)
@@ -291,74 +279,6 @@ def _gemm_to_matmul(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     model.graph.node.remove(node)
     for offset, item in enumerate(new):
         model.graph.node.insert(position + offset, item)
-
-
-def _embedding_int8(model: onnx.ModelProto, table: str) -> None:
-    """Gather(W, i) -> Cast(Gather(Q, i)) * Gather(s, i), with s the row's max |w| / 127: error at most s / 2."""
-    from onnx import helper, numpy_helper
-
-    weights = _take_initializer(model, table)
-    scale = np.maximum(np.abs(weights).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
-    rows = np.clip(np.rint(weights / scale), -127, 127).astype(np.int8)
-    model.graph.initializer.append(numpy_helper.from_array(rows, f"{table}.int8"))
-    model.graph.initializer.append(numpy_helper.from_array(scale, f"{table}.scale"))
-    for position, node in _readers(model, table):
-        index, output = node.input[1], node.output[0]
-        model.graph.node.remove(node)
-        new = [
-            helper.make_node("Gather", [f"{table}.int8", index], [f"{output}.q"], f"{node.name}.rows", axis=0),
-            helper.make_node("Gather", [f"{table}.scale", index], [f"{output}.s"], f"{node.name}.scales", axis=0),
-            helper.make_node("Cast", [f"{output}.q"], [f"{output}.f"], f"{node.name}.cast", to=1),
-            helper.make_node("Mul", [f"{output}.f", f"{output}.s"], [output], f"{node.name}.scaled"),
-        ]
-        for offset, item in enumerate(new):
-            model.graph.node.insert(position + offset, item)
-
-
-def _embedding_int4(model: onnx.ModelProto, table: str) -> None:
-    """Gather(W, i) -> com.microsoft::GatherBlockQuantized: 4-bit blocks of 32 along the row, one scale each."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = _take_initializer(model, table)
-    rows, width = weights.shape
-    padded = -(-width // BLOCK) * BLOCK
-    if padded != width:
-        raise StageError(f"{table}: rows of {width} do not divide into int4 blocks of {BLOCK}", hint="use 8 bits")
-    blocks = weights.reshape(rows, width // BLOCK, BLOCK)
-    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)
-    scale = (extreme / -8).astype(np.float32)  # the largest value lands on -8 exactly: the grid's longer side is used
-    safe = np.where(scale == 0, 1, scale)
-    values = np.clip(np.rint(blocks / safe), -8, 7).astype(np.int8).reshape(rows, width)
-    low, high = values[:, 0::2] & 0xF, values[:, 1::2] & 0xF
-    packed = (low | (high << 4)).astype(np.uint8)
-    tensor = helper.make_tensor(f"{table}.int4", TensorProto.INT4, [rows, width], packed.tobytes(), raw=True)
-    model.graph.initializer.append(tensor)
-    model.graph.initializer.append(numpy_helper.from_array(scale.reshape(rows, -1), f"{table}.scale"))
-    for position, node in _readers(model, table):
-        index, output = node.input[1], node.output[0]
-        model.graph.node.remove(node)
-        inputs = [f"{table}.int4", index, f"{table}.scale"]
-        attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
-        new = helper.make_node(
-            "GatherBlockQuantized", inputs, [output], f"{node.name}.rows", domain="com.microsoft", **attributes
-        )
-        model.graph.node.insert(position, new)
-    if not any(o.domain == "com.microsoft" for o in model.opset_import):
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-
-
-def _take_initializer(model: onnx.ModelProto, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    from onnx import numpy_helper
-
-    tensor = next(t for t in model.graph.initializer if t.name == name)
-    array: np.ndarray[Any, np.dtype[np.float32]] = numpy_helper.to_array(tensor).astype(np.float32)
-    model.graph.initializer.remove(tensor)
-    return array
-
-
-def _readers(model: onnx.ModelProto, table: str) -> Iterator[tuple[int, onnx.NodeProto]]:
-    for node in [n for n in model.graph.node if n.op_type == "Gather" and n.input[0] == table]:
-        yield list(model.graph.node).index(node), node
 
 
 @contextmanager

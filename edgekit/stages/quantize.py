@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "VERSION", "Quantize", "calibration_feeds", "quantize"]
 
-VERSION = 7
+VERSION = 8
 OnnxMethod = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 GgufMethod = Literal["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q6_k", "q4_k_m"]
 OpenvinoMethod = Literal["int8-nncf"]
@@ -120,7 +120,8 @@ def quantize(source: Artifact, config: Quantize, out: Path, context: Context) ->
 
 
 def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, keep: Collection[str]) -> Written:
-    from edgekit.formats.onnx_quantize import embedding_tables, matrix_products, quantize_onnx
+    from edgekit.formats.onnx_embedding import embedding_tables
+    from edgekit.formats.onnx_quantize import matrix_products, quantize_onnx
 
     bits: dict[str, Literal[0, 4, 8]] = {"keep": 0, "int8": 8, "int4": 4}
     products, tables = matrix_products(source.model_file), embedding_tables(source.model_file)

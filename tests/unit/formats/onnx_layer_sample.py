@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -47,3 +49,14 @@ def run(model: onnx.ModelProto) -> NDArray[np.float32]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(1).normal(size=(2, 5, WIDTH)).astype(np.float32)
     return np.asarray(session.run(["y"], {"x": x})[0])
+
+
+def optimized(model: onnx.ModelProto, folder: Path) -> set[str]:
+    """The operators that ONNX Runtime executes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3  # it warns that the file is made for this processor
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}

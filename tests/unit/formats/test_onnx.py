@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from edgekit.artifact import Task
 from edgekit.errors import StageError
+from edgekit.formats.onnx_embedding import embedding_tables
 from edgekit.formats.onnx_encoder import operators, write_onnx
-from edgekit.formats.onnx_quantize import OPERATORS, Method, embedding_tables, matrix_products, quantize_onnx
+from edgekit.formats.onnx_quantize import OPERATORS, Method, matrix_products, quantize_onnx
 from edgekit.nn.load import load_classifier
 
 TASK = Task(labels=("a", "b", "c"), max_length=32)

@@ -1,0 +1,49 @@
+"""Embedding tables in few bits: what is looked up, for indices of any shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edgekit.errors import StageError
+from edgekit.formats.onnx_embedding import embedding_int4, embedding_int8
+
+
+def table(weights: NDArray[np.float32], rank: int) -> onnx.ModelProto:
+    node = helper.make_node("Gather", ["w", "index"], ["y"], "embedding")
+    index = helper.make_tensor_value_info("index", TensorProto.INT64, [f"d{axis}" for axis in range(rank)])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "table", [index], [y], [numpy_helper.from_array(weights, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def look_up(model: onnx.ModelProto, index: NDArray[np.int64]) -> NDArray[np.float32]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["y"], {"index": index})[0])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_every_value_is_off_by_a_step_at_most(rank: int, rows: int, blocks: int, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    weights = (dice.normal(size=(rows, 32 * blocks)) * dice.choice([1e-3, 1.0], size=(rows, 1))).astype(np.float32)
+    index = dice.integers(0, rows, size=(2, 3, 2)[:rank])
+    for rewrite, steps in ((embedding_int4, 8), (embedding_int8, 254)):
+        model = table(weights, rank)
+        rewrite(model, "w")
+        found = look_up(model, index)
+        assert found.shape == (*index.shape, 32 * blocks)
+        largest = np.abs(weights).max(axis=1)[index][..., None]
+        assert np.all(np.abs(found - weights[index]) <= largest / steps * 1.001)
+
+
+def test_rows_that_are_no_whole_blocks_are_refused() -> None:
+    with pytest.raises(StageError, match="rows of 40 do not divide into int4 blocks of 32"):
+        embedding_int4(table(np.ones((3, 40), np.float32), 2), "w")
