@@ -59,6 +59,12 @@ class ClassifierTraining(Training):
     )
     class_weights: bool = Field(False, description="weigh labels by how rare they are")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label's weight spread over all labels")
+    qat: Literal["off", "int8"] = Field(
+        "off", description="quantization-aware: learn with weights and inputs rounded as int8-dynamic rounds them"
+    )
+    qat_embeddings: Literal["keep", "int8", "int4"] = Field(
+        "int8", description="with qat, how token embeddings are rounded; as quantize's embeddings"
+    )
 
     def metric_of(self, task: EncoderTask) -> str:
         """The figure's name. Raises StageError for one that the task has not, and for settings that are of no use."""

@@ -99,6 +99,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     from edgekit.nn.device import seeded, threads
     from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import is_trained, load_classifier, read_edits, save_model
+    from edgekit.nn.qat import rounded
     from edgekit.nn.train import Job, train
 
     if context.teacher is None:
@@ -131,7 +132,8 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
             extra_rate=config.head_learning_rate_factor,
         )
         settings = config.with_rate(student.config.hidden_size, of=STUDENT_RATE)
-        trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
+        with rounded(student, config):
+            trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
     facts = _facts(source, config, context, task, lesson, insides, trained, student)
     save_model(student, out, tokenizer_from=source.path, edits=read_edits(source.path))
     return Outcome("hf", facts, task, trained.metrics)

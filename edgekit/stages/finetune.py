@@ -41,6 +41,7 @@ def finetune(source: Artifact, config: Finetune, out: Path, context: Context) ->
     from edgekit.nn.device import seeded, threads
     from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import load_classifier, read_edits, save_model
+    from edgekit.nn.qat import rounded
     from edgekit.nn.train import train
 
     task = _task(source, context)
@@ -52,7 +53,8 @@ def finetune(source: Artifact, config: Finetune, out: Path, context: Context) ->
         set_dropout(model, config.dropout)
         job = _job(source, config, context, task, model, examples, metric)
         settings = config.with_rate(model.config.hidden_size, of=TEACHER_RATE)
-        trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
+        with rounded(model, config):
+            trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
     facts = _facts(source, config, context, task, examples, job, trained)
     save_model(model, out, tokenizer_from=source.path, edits=read_edits(source.path))
     return Outcome("hf", facts, task, trained.metrics)

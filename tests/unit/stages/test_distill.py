@@ -68,6 +68,18 @@ def run(folder: Path, out: Path, given: Context, **changes: object) -> Outcome:
     return distill(Artifact.outside(folder, None), config, out, given)
 
 
+def test_a_student_learns_around_the_rounding_of_its_file(
+    tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact
+) -> None:
+    folder = tiny("bert", layers=1)
+    run(folder, tmp_path / "plain", context(teacher))
+    rounded = run(folder, tmp_path / "rounded", context(teacher), qat="int8", qat_embeddings="int4")
+    assert rounded.metrics["validation_accuracy"] > 0.9
+    assert (tmp_path / "rounded" / "model.safetensors").read_bytes() != (
+        tmp_path / "plain" / "model.safetensors"
+    ).read_bytes()
+
+
 def test_a_student_learns_from_answers_alone(tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact) -> None:
     data = {"train": unlabeled(TRAIN), "validation": VALIDATION}
     outcome = run(tiny("bert", layers=1), tmp_path / "out", context(teacher, data=data))
