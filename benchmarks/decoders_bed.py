@@ -106,7 +106,7 @@ class Bed:
             str(model),
             out,
             tables=self.tables,
-            teacher=teacher,
+            teachers=[teacher] if teacher else [],
             task=self.task,
             store=store,
             progress=self.progress,

@@ -80,7 +80,7 @@ def stages() -> str:
             f"| {_cell(info.description)} |"
             for field, info in stage.config().model_fields.items()
         ]
-        takes = ", ".join(stage.accepts) + (", and a teacher" if stage.teacher else "")
+        takes = ", ".join(stage.accepts) + (", and a teacher" if stage.teachers else "")
         reads = f" Reads the data splits {', '.join(stage.reads)}." if stage.reads else ""
         head = (
             f"## {name}\n\n{stage.summary} Takes: {takes}.{reads}\n\n| key | type | default | what |\n|---|---|---|---|"
@@ -100,7 +100,7 @@ def recipes() -> str:
             for key, param in recipe.params.items()
         ]
         steps = [
-            f"| {step.id} | {step.stage} | {step.source}{f' + {step.teacher}' if step.teacher else ''} "
+            f"| {step.id} | {step.stage} | {step.source}{''.join(f' + {teacher}' for teacher in step.teachers)} "
             f"| {', '.join(f'{k}={v}' for k, v in step.config.items()) or '(defaults)'} |"
             for step in recipe.steps
         ]

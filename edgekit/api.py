@@ -87,7 +87,7 @@ def run_stage(
     out: Path,
     *,
     tables: Mapping[SplitName, Table] | None = None,
-    teacher: str = "",
+    teachers: Sequence[str] = (),
     task: Task | None = None,
     store: Path | None = None,
     device: str = "auto",
@@ -101,16 +101,16 @@ def run_stage(
     found = Store(store or default_root())
     given = tables or {}
     source = open_model(model)
-    master = open_model(teacher) if teacher else None
-    _check_stage(stage, source, master, given)
+    masters = tuple(open_model(teacher) for teacher in teachers)
+    _check_stage(stage, source, len(masters), given)
     task = _stage_task(stage, source, task, given)
     if source.from_outside and task is not None:
         source = with_task(source, task)
-    inputs, splits = step_inputs(stage, source.key, master.key if master else "", given)
+    inputs, splits = step_inputs(stage, source.key, [master.key for master in masters], given)
     key = step_key(stage, config, inputs, task)
-    step = PlanStep(stage, stage, config, "", "", splits, key, found.has(key), Cost(0, 0, 0.0))
+    step = PlanStep(stage, stage, config, "", (), splits, key, found.has(key), Cost(0, 0, 0.0))
     environment = Environment(found, _heard(progress), choose_device(device), threads)
-    done = execute(step, source, master, given, task, environment)
+    done = execute(step, source, masters, given, task, environment)
     if processes().main:
         found.export(done.artifact, out)
     return done
@@ -180,7 +180,7 @@ def choose_device(name: str) -> str:
     raise UsageError(f"no device {name!r} on this machine", hint="use auto or cpu; see: edgekit doctor")
 
 
-def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables: Mapping[SplitName, Table]) -> None:
+def _check_stage(stage: str, source: Artifact, teachers: int, tables: Mapping[SplitName, Table]) -> None:
     spec = STAGES[stage]
     kind: TaskKind = source.task.kind if source.task else "text-classification"
     if not spec.serves(kind):
@@ -192,8 +192,10 @@ def _check_stage(stage: str, source: Artifact, teacher: Artifact | None, tables:
     missing = [name for name in spec.needs if name not in tables]
     if missing:
         raise UsageError(f"{stage} needs {' and '.join(missing)} data", hint=f"give --{missing[0]} FILE")
-    if spec.teacher and teacher is None:
+    if spec.teachers and not teachers:
         raise UsageError(f"{stage} needs a teacher", hint="give --teacher MODEL")
+    if teachers > spec.teachers:
+        raise UsageError(f"{stage} takes {'one teacher' if spec.teachers else 'no teacher'}, not {teachers}")
 
 
 def _stage_task(stage: str, source: Artifact, task: Task | None, tables: Mapping[SplitName, Table]) -> Task | None:

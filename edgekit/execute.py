@@ -13,7 +13,7 @@ from edgekit.artifact import Artifact, Manifest, Task, entries, library_versions
 from edgekit.data.table import Table
 from edgekit.errors import StageError
 from edgekit.nn.processes import HelpedError, Processes, processes
-from edgekit.plan import PlanStep
+from edgekit.plan import PlanStep, numbered
 from edgekit.progress import Progress
 from edgekit.stages import STAGES
 from edgekit.stages.base import Context, SplitName
@@ -45,7 +45,7 @@ class Done:
 def execute(
     step: PlanStep,
     source: Artifact,
-    teacher: Artifact | None,
+    teachers: tuple[Artifact, ...],
     tables: Mapping[SplitName, Table],
     task: Task | None,
     environment: Environment,
@@ -59,7 +59,7 @@ def execute(
     start = time.perf_counter()
     world, store, progress = processes(), environment.store, environment.progress
     if not world.main:
-        artifact, made = _help(step, source, teacher, tables, task, environment, world)
+        artifact, made = _help(step, source, teachers, tables, task, environment, world)
         return Done(step, artifact, not made, time.perf_counter() - start)
     found = store.get(step.key)
     if found is not None:
@@ -72,7 +72,7 @@ def execute(
     with store.lock(step.key, lambda: progress.say(f"{step.id}: another run is at this step; waiting for it")):
         found = store.get(step.key)
         world.told(found is None)
-        artifact = found or _make(step, source, teacher, tables, task, environment)
+        artifact = found or _make(step, source, teachers, tables, task, environment)
     world.wait()
     return Done(step, artifact, found is not None, time.perf_counter() - start)
 
@@ -80,7 +80,7 @@ def execute(
 def _help(
     step: PlanStep,
     source: Artifact,
-    teacher: Artifact | None,
+    teachers: tuple[Artifact, ...],
     tables: Mapping[SplitName, Table],
     task: Task | None,
     environment: Environment,
@@ -93,7 +93,7 @@ def _help(
     stage, store = STAGES[step.stage], environment.store
     wanted = world.told(False)
     if wanted and stage.trains:
-        context = _context(step, teacher, tables, task, environment)
+        context = _context(step, teachers, tables, task, environment)
         with TemporaryDirectory() as out, suppress(HelpedError):
             stage.function()(source, step.config, Path(out), context)
     world.wait()
@@ -107,7 +107,7 @@ def _help(
 def _make(
     step: PlanStep,
     source: Artifact,
-    teacher: Artifact | None,
+    teachers: tuple[Artifact, ...],
     tables: Mapping[SplitName, Table],
     task: Task | None,
     environment: Environment,
@@ -115,7 +115,7 @@ def _make(
     stage = STAGES[step.stage]
     start = time.perf_counter()
     with environment.store.filling(step.key) as out:
-        context = _context(step, teacher, tables, task, environment)
+        context = _context(step, teachers, tables, task, environment)
         outcome = stage.function()(source, step.config, out, context)
         if not outcome.facts.changed:
             raise StageError(f"step {step.id} changed nothing: {outcome.facts.summary}", hint="leave the step out")
@@ -125,7 +125,7 @@ def _make(
             stage=step.stage,
             stage_version=stage.version,
             config=step.config.model_dump(mode="json"),
-            parents=_parents(source, teacher, context),
+            parents=_parents(source, teachers, context),
             files=entries(out),
             libraries=library_versions(stage.libraries),
             facts=outcome.facts,
@@ -139,14 +139,14 @@ def _make(
 
 def _context(
     step: PlanStep,
-    teacher: Artifact | None,
+    teachers: tuple[Artifact, ...],
     tables: Mapping[SplitName, Table],
     task: Task | None,
     environment: Environment,
 ) -> Context:
     return Context(
         data={name: tables[name] for name in step.splits},
-        teacher=teacher,
+        teachers=teachers,
         task=task,
         scratch=environment.store.scratch(step.key),
         device=environment.device,
@@ -155,8 +155,7 @@ def _context(
     )
 
 
-def _parents(source: Artifact, teacher: Artifact | None, context: Context) -> dict[str, str]:
+def _parents(source: Artifact, teachers: tuple[Artifact, ...], context: Context) -> dict[str, str]:
     parents = {"source": source.key}
-    if teacher is not None:
-        parents["teacher"] = teacher.key
+    parents |= numbered([teacher.key for teacher in teachers])
     return parents | {name: table.digest for name, table in context.data.items()}

@@ -18,8 +18,8 @@ def without_inexpressible(recipe: Resolved, model: Artifact, task: Task) -> tupl
     """
     gone: dict[str, str] = {}  # id -> why
     for step in recipe.steps:
-        if step.source in gone or step.teacher in gone:
-            gone[step.id] = gone.get(step.source) or gone[step.teacher]
+        if lost := next((name for name in (step.source, *step.teachers) if name in gone), None):
+            gone[step.id] = gone[lost]
         elif step.optional and STAGES[step.stage].exports and model.format == "hf":
             _, obstacles = next_shape(shape_of(model, task), step.stage, step.config, task, model.path)
             if obstacles:

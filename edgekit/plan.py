@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -29,7 +29,17 @@ from edgekit.store import Store
 from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, pairs_are_rows
 from edgekit.zero_shot import read_pairs
 
-__all__ = ["Plan", "PlanStep", "formats_of", "make_plan", "step_inputs", "step_key", "trained_labels", "with_task"]
+__all__ = [
+    "Plan",
+    "PlanStep",
+    "formats_of",
+    "make_plan",
+    "numbered",
+    "step_inputs",
+    "step_key",
+    "trained_labels",
+    "with_task",
+]
 
 UNLIMITED = 1 << 30  # positions of a model that does not say how many
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
@@ -43,7 +53,7 @@ class PlanStep:
     stage: str
     config: Config
     source: str
-    teacher: str
+    teachers: tuple[str, ...]
     splits: tuple[SplitName, ...]
     key: str
     cached: bool
@@ -51,7 +61,7 @@ class PlanStep:
 
     @property
     def parents(self) -> tuple[str, ...]:
-        return (self.source, self.teacher) if self.teacher else (self.source,)
+        return (self.source, *self.teachers)
 
 
 @dataclass(frozen=True)
@@ -128,15 +138,18 @@ def _content_of(file: Path) -> str:
 
 
 def step_inputs(
-    stage: str, source: str, teacher: str, tables: Mapping[SplitName, Table]
+    stage: str, source: str, teachers: Sequence[str], tables: Mapping[SplitName, Table]
 ) -> tuple[dict[str, str], tuple[SplitName, ...]]:
     """The digests of all that a step reads, and the names of the splits among it."""
     splits = tuple(name for name in STAGES[stage].reads if name in tables)
     inputs: dict[str, str] = {"source": source}
     inputs.update({name: tables[name].digest for name in splits})
-    if teacher:
-        inputs["teacher"] = teacher
-    return inputs, splits
+    return inputs | numbered(teachers), splits
+
+
+def numbered(teachers: Sequence[str]) -> dict[str, str]:
+    """Keys of teachers by what an artifact calls them: teacher, teacher-2, teacher-3."""
+    return {f"teacher-{place}" if place > 1 else "teacher": key for place, key in enumerate(teachers, 1)}
 
 
 def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
@@ -208,8 +221,9 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         for split in stage.needs:
             if split not in splits.tables:
                 problems.append(Problem(where, f"{step.stage} needs {split} data", f"give --{split} FILE"))
-        if step.teacher and not trained.get(step.teacher):
-            problems.append(Problem(where, f"the teacher {step.teacher!r} was never trained", "fine-tune it first"))
+        for teacher in step.teachers:
+            if not trained.get(teacher):
+                problems.append(Problem(where, f"the teacher {teacher!r} was never trained", "fine-tune it first"))
         if stage.exports and not trained[step.source]:
             problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
         problems += _method_problems(step, source)
@@ -270,13 +284,15 @@ def _plan_steps(
     steps: list[PlanStep] = []
     problems: list[Problem] = []
     for step in recipe.steps:
-        inputs, used = step_inputs(step.stage, keys[step.source], keys.get(step.teacher, ""), splits.tables)
+        inputs, used = step_inputs(
+            step.stage, keys[step.source], [keys[teacher] for teacher in step.teachers], splits.tables
+        )
         key = step_key(step.stage, step.config, inputs, task)
         shape, obstacles = next_shape(shapes[step.source], step.stage, step.config, task, model.path)
         problems += [Problem(f"step {step.id}", problem.what, problem.hint) for problem in obstacles]
         cost = cost_of(shapes[step.source], shape, step.stage, step.config, task, splits.tables)
         steps.append(
-            PlanStep(step.id, step.stage, step.config, step.source, step.teacher, used, key, store.has(key), cost)
+            PlanStep(step.id, step.stage, step.config, step.source, step.teachers, used, key, store.has(key), cost)
         )
         keys[step.id], shapes[step.id] = key, shape
     return steps, problems

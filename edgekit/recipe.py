@@ -70,14 +70,19 @@ class Step(Frozen):
 
     `optional`: an export, and what follows from it, is left out with a note where its format cannot express the
     architecture of the recipe's model at all. What a step of the recipe itself rules out is still refused.
+    `teacher`: one, or a list.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
     stage: str
     source: str
-    teacher: str = ""
+    teacher: str | tuple[str, ...] = ""
     optional: bool = False
     config: dict[str, JsonValue] = {}
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        return self.teacher if isinstance(self.teacher, tuple) else tuple(filter(None, (self.teacher,)))
 
 
 class Recipe(Frozen):
@@ -103,7 +108,7 @@ class ResolvedStep(Frozen):
     id: str
     stage: str
     source: str
-    teacher: str
+    teachers: tuple[str, ...]
     optional: bool
     config: Config
 
@@ -149,13 +154,13 @@ def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[st
         config, more = _typed_config(step, values, f"steps[{index}]({step.id}).config")
         problems += more
         if config is not None:
-            teacher = str(_fill(step.teacher, values))
+            teachers = tuple(str(_fill(teacher, values)) for teacher in step.teachers)
             resolved.append(
                 ResolvedStep(
                     id=step.id,
                     stage=step.stage,
                     source=step.source,
-                    teacher=teacher,
+                    teachers=teachers,
                     optional=step.optional,
                     config=config,
                 )
@@ -210,13 +215,15 @@ def _inner_problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _input_problems(step: Step, where: str, known: list[str]) -> Iterator[Problem]:
-    for role, name in (("source", step.source), ("teacher", step.teacher)):
+    for role, name in (("source", step.source), *(("teacher", name) for name in step.teachers)):
         if name and name not in known and not REFERENCE.search(name):
             hint = nearest(name, known)
             yield Problem(f"{where}.{role}", f"no step {name!r} before this one", hint)
-    if step.teacher and not STAGES[step.stage].teacher:
-        yield Problem(f"{where}.teacher", f"{step.stage} takes no teacher")
-    if STAGES[step.stage].teacher and not step.teacher:
+    least, most = (1, STAGES[step.stage].teachers) if STAGES[step.stage].teachers else (0, 0)
+    if len(step.teachers) > most:
+        what = f"{step.stage} takes {'one teacher' if most else 'no teacher'}"
+        yield Problem(f"{where}.teacher", what)
+    if len(step.teachers) < least:
         yield Problem(where, f"{step.stage} needs a teacher", "add: teacher: STEP")
 
 
@@ -236,7 +243,7 @@ def _references(recipe: Recipe) -> Iterator[tuple[str, str]]:
         "workload": recipe.workload,
         "gate": list(recipe.gate),
         **{f"steps[{i}]({s.id}).config": s.config for i, s in enumerate(recipe.steps)},
-        **{f"steps[{i}]({s.id}).teacher": s.teacher for i, s in enumerate(recipe.steps)},
+        **{f"steps[{i}]({s.id}).teacher": list(s.teachers) for i, s in enumerate(recipe.steps)},
     }
     for where, part in parts.items():
         for text in _texts(part):

@@ -77,9 +77,9 @@ def _execute_all(plan: Plan, environment: Environment) -> dict[str, Done]:
     progress = environment.progress
     for number, step in enumerate(plan.steps, 1):
         progress.head(f"step {number}/{len(plan.steps)} {step.id} ({step.stage})")
-        teacher = artifacts[step.teacher] if step.teacher else None
+        teachers = tuple(artifacts[teacher] for teacher in step.teachers)
         try:
-            item = execute(step, artifacts[step.source], teacher, plan.splits.tables, plan.task, environment)
+            item = execute(step, artifacts[step.source], teachers, plan.splits.tables, plan.task, environment)
         except EdgekitError as error:
             error.what = f"step {step.id}: {error.what}"
             raise

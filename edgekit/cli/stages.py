@@ -66,8 +66,12 @@ def _help(stage: Stage) -> str:
 def _input_options(stage: Stage) -> list[click.Option]:
     options = []
     language = stage.task != "text-classification"
-    if stage.teacher:
-        options.append(click.Option(["--teacher"], required=True, help="The model to learn from."))
+    if stage.teachers:
+        several = stage.teachers > 1
+        more = " Given again: their answers are averaged." if several else ""
+        options.append(
+            click.Option(["--teacher"], required=True, multiple=several, help=f"The model to learn from.{more}")
+        )
     for split in stage.reads:
         text = f"The {split} data: csv, tsv, jsonl, parquet{', txt' if language else ''}, or hub:OWNER/NAME."
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
@@ -121,6 +125,10 @@ def _input_options(stage: Stage) -> list[click.Option]:
     return options
 
 
+def _teachers(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return given if isinstance(given, tuple) else tuple(filter(None, (given,)))
+
+
 def _call(stage: Stage, values: dict[str, Any]) -> None:
     from edgekit.api import run_stage
     from edgekit.cli.console import Live, print_json
@@ -139,7 +147,7 @@ def _call(stage: Stage, values: dict[str, Any]) -> None:
         values["source"],
         values["out"],
         tables=tables,
-        teacher=values.get("teacher", ""),
+        teachers=_teachers(values.get("teacher")),
         task=task,
         store=values["store"],
         device=values["device"],

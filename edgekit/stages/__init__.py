@@ -30,7 +30,7 @@ class Stage:
     gives: str  # format of the result; "source" where it is that of the source, "config" where the config names it
     reads: tuple[SplitName, ...] = ()  # splits it uses where they are given (they are in the cache key)
     needs: tuple[SplitName, ...] = ()  # splits it cannot do without
-    teacher: bool = False
+    teachers: int = 0  # how many it may learn from; where it may, it needs one
     trains: bool = False  # in several processes, where they were started, all of them work on it
     task: TaskKind = "text-classification"
     libraries: tuple[str, ...] = ("torch", "transformers", "tokenizers")
@@ -70,6 +70,7 @@ class Stage:
 
 
 PREFIXES: dict[TaskKind, str] = {"language-modeling": "lm-", "text-to-text": "seq2seq-"}  # of stages' names
+MANY = 16
 HF_LIBRARIES = ("torch", "transformers", "tokenizers")
 ONNX_LIBRARIES = (*HF_LIBRARIES, "onnx", "onnxscript", "onnxruntime")
 
@@ -93,7 +94,7 @@ STAGES: dict[str, Stage] = {
             reads=("train", "validation", "unlabeled"),
             needs=("train", "validation"),
             trains=True,
-            teacher=True,
+            teachers=MANY,
         ),
         Stage(
             "mlm-pretrain",
@@ -161,7 +162,7 @@ STAGES: dict[str, Stage] = {
             reads=("train", "validation", "unlabeled"),
             needs=("train", "validation"),
             trains=True,
-            teacher=True,
+            teachers=1,
             task="language-modeling",
         ),
         Stage(

@@ -31,18 +31,23 @@ class Config(Frozen):
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage may use besides its source: data by split, a teacher, a device, and a way to tell how far it is.
+    """What a stage may use besides its source: data by split, teachers, a device, and a way to tell how far it is.
 
     `scratch` survives a kill: a stage that is called again with the same key may go on from what it left there.
     """
 
     data: Mapping[SplitName, Table] = field(default_factory=dict)
-    teacher: Artifact | None = None
+    teachers: tuple[Artifact, ...] = ()
     task: Task | None = None  # the recipe's task; `labels` empty until the data are read
     scratch: Path | None = None
     device: str = "cpu"
     threads: int = 0  # 0: as many as the machine has
     progress: Progress = field(default_factory=Silent)
+
+    @property
+    def teacher(self) -> Artifact | None:
+        """The first, or only, teacher."""
+        return self.teachers[0] if self.teachers else None
 
     def split(self, name: SplitName) -> Table:
         """The split's table. Raises StageError where the step was given none."""
@@ -66,7 +71,7 @@ def kind_of(source: Artifact, context: Context) -> TaskKind:
 
 def job_identity(stage: str, config: Config, task: Task, data: JsonValue, **parents: Artifact) -> str:
     """What names a training, so that another's checkpoint is not taken up. `stage`: its name and version; `data`:
-    digests of what it reads; `parents`: source, and teacher."""
+    digests of what it reads; `parents`: source, and teachers."""
     return digest_json(
         {
             "stage": stage,

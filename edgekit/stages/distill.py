@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -89,11 +89,13 @@ class Lesson:
 
 
 def distill(source: Artifact, config: Distill, out: Path, context: Context) -> Outcome:
-    """Train the source, as a student, on `train` and any `unlabeled` texts to answer as `context.teacher` does.
+    """Train the source, as a student, on `train` and any `unlabeled` texts to answer as `context.teachers` do: as the
+    mean of their answers; hidden states and relations are the first one's.
 
-    Student and teacher each use their own tokenizer. The best epoch on the `validation` data is kept. The teacher's
+    Student and teachers each use their own tokenizer. The best epoch on the `validation` data is kept. The teachers'
     answers stay beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
-    Raises StageError where there is no teacher or the loss is not finite, DataError for data that do not fit.
+    Raises StageError where there is no teacher, teachers know other labels than the first, their answers have no mean,
+    or the loss is not finite; DataError for data that do not fit.
     """
     from edgekit.nn.architecture import check_task
     from edgekit.nn.device import seeded, threads
@@ -107,13 +109,15 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     teacher = context.teacher
     task = _task(source, teacher, context)
     picked_by = config.metric_of(task_kind(task))
-    if not is_trained(teacher.path, task.kind):
-        raise StageError(f"the teacher {teacher.path} has no trained head", hint="fine-tune it first")
-    for reader in (source, teacher):
+    for one in context.teachers:
+        if not is_trained(one.path, task.kind):
+            raise StageError(f"the teacher {one.path} has no trained head", hint="fine-tune it first")
+    _check_alike(context.teachers, task)
+    for reader in (source, *context.teachers):
         check_task(reader.path, task)
     load = cache(lambda: load_classifier(teacher.path, kind=task.kind, device=context.device))
     with threads(context.threads):
-        lesson = _lesson(source, teacher, config, context, task, load)
+        lesson = _lesson(source, config, context, task, load)
         model = load() if config.looks_inside else None
     # Seeded only here: whether the answers were on disk already must not change what is drawn for the student.
     with threads(context.threads), seeded(config.seed, context.device):
@@ -125,7 +129,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
             lesson.examples.lengths,
             _loss(config, context.device, student, lesson, insides),
             _exam(student, lesson, config.temperature, context.device),
-            _identity(source, teacher, config, context, task),
+            _identity(source, config, context, task),
             metric=picked_by,
             rates=dict.fromkeys(prepare_head(student, source.path, task.labels), config.head_learning_rate_factor),
             extra=insides.projections if insides else None,
@@ -150,7 +154,20 @@ def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:
     return task.model_copy(update={"labels": labels})
 
 
-def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Context, task: Task, load: Load) -> Lesson:
+def _check_alike(teachers: tuple[Artifact, ...], task: Task) -> None:
+    """Raises StageError for answers that cannot be averaged."""
+    if len(teachers) > 1 and not task_kind(task).head:
+        raise StageError("embeddings of several teachers lie in spaces of their own", hint="name one teacher")
+    for teacher in teachers[1:]:
+        labels = teacher.task.labels if teacher.task else head_labels(teacher.path)
+        if labels != task.labels:
+            what = f"the teacher {teacher.path} knows other labels than {teachers[0].path}, or in another order"
+            raise StageError(what, hint="fine-tune all of them on the same training data")
+
+
+def _lesson(source: Artifact, config: Distill, context: Context, task: Task, load: Load) -> Lesson:
+    """`load`: the first teacher's model."""
+    from edgekit.nn.load import load_classifier
     from edgekit.nn.processes import processes
     from edgekit.nn.teacher import teacher_logits
 
@@ -162,10 +179,16 @@ def _lesson(source: Artifact, teacher: Artifact, config: Distill, context: Conte
     folder = context.scratch.parent if context.scratch else None
 
     def answers(table: Table) -> NDArray[np.float32]:
+        """The mean of all teachers'; a place that one of them was not asked about has none."""
+        device, progress = context.device, context.progress
+        others = (partial(load_classifier, t.path, kind=task.kind, device=device) for t in context.teachers[1:])
+        loads: list[Load] = [load, *others]
         with processes().main_first():
-            return teacher_logits(
-                teacher, load, table, task, cache=folder, device=context.device, progress=context.progress
-            )
+            found = [
+                teacher_logits(teacher, load, table, task, cache=folder, device=device, progress=progress)
+                for teacher, load in zip(context.teachers, loads, strict=True)
+            ]
+        return np.asarray(np.mean(found, axis=0), dtype=np.float32) if len(found) > 1 else found[0]
 
     table, exam, told = _joined(parts), examples_of(source.path, validation, task), answers(validation)
     return Lesson(
@@ -279,14 +302,14 @@ def _loss(
     return loss
 
 
-def _identity(source: Artifact, teacher: Artifact, config: Distill, context: Context, task: Task) -> str:
+def _identity(source: Artifact, config: Distill, context: Context, task: Task) -> str:
     return job_identity(
         f"distill {VERSION}",
         config,
         task,
         {name: table.digest for name, table in context.data.items()},
         source=source,
-        teacher=teacher,
+        **{f"teacher-{place}": teacher for place, teacher in enumerate(context.teachers, 1)},
     )
 
 
@@ -310,7 +333,7 @@ def _facts(
         max_length=task.max_length,
         weighted=config.class_weights or not config.alpha_hard,
     )
-    skipped = []
+    skipped, who = [], "teacher" if len(context.teachers) == 1 else f"{len(context.teachers)} teachers"
     numbers: dict[str, float | int | str | bool] = {
         "rows": len(lesson.table),
         "unlabeled_rows": len(context.data["unlabeled"]) if "unlabeled" in context.data else 0,
@@ -320,6 +343,7 @@ def _facts(
         "steps": trained.steps,
         "best_epoch": trained.best.epoch,
         "epochs": len(trained.history),
+        "teachers": len(context.teachers),
         f"teacher_{lesson.metric}": lesson.teacher_score,
     }
     if insides:
@@ -329,7 +353,7 @@ def _facts(
             reason = "student and teacher cut them into different numbers of tokens: no hidden or relation loss there"
             skipped.append(Skipped(name=f"{apart} rows", reason=reason))
     return Facts(
-        summary=f"{trained.summary(lesson.metric)} (teacher {lesson.teacher_score:.3f})",
+        summary=f"{trained.summary(lesson.metric)} ({who} {lesson.teacher_score:.3f})",
         touched=("all weights",),
         skipped=tuple(skipped),
         warnings=(*trained.warnings, *warnings),

@@ -24,12 +24,12 @@ TABLES = {"train": Table(("where is my card", "please top up"), None, ("a", "b")
 
 
 def step(config: Config) -> PlanStep:
-    return PlanStep("prune", "prune", config, "model", "", ("train",), KEY, False, Cost(0, 0, 0.0))
+    return PlanStep("prune", "prune", config, "model", (), ("train",), KEY, False, Cost(0, 0, 0.0))
 
 
 def run(store: Store, folder: Path, config: Config) -> Artifact:
     source = Artifact.outside(folder, TASK)
-    return execute(step(config), source, None, TABLES, TASK, Environment(store, Silent())).artifact  # type: ignore[arg-type]
+    return execute(step(config), source, (), TABLES, TASK, Environment(store, Silent())).artifact  # type: ignore[arg-type]
 
 
 def test_a_step_is_sealed_with_all_that_made_it(tiny: Callable[..., Path], tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ MISTAKES = [  # what to replace, by what, and what the message must name
     ("schema: 1", "schema: 2", ["schema"]),
     ("data: {train", "data: {trian", ["data.trian", "did you mean 'train'?"]),
     ("  ffn: {type: float", "  ffn: {typ: float", ["params.ffn.typ", "did you mean 'type'?"]),
+    ("stage: prune, source", "stage: distill, teacher: [finetune, fintune], source", ["did you mean 'finetune'?"]),
+    ("stage: prune, source", "stage: distill, source", ["steps[1](prune)", "distill needs a teacher"]),
+    ("stage: prune, source", "stage: prune, teacher: finetune, source", ["prune takes no teacher"]),
+    ("stage: prune, source", "stage: lm-distill, teacher: [finetune, model], source", ["takes one teacher"]),
 ]
 
 
@@ -73,6 +77,16 @@ def test_every_typo_is_told_with_its_path_and_the_nearest_name(
     assert caught.value.exit_code == 2
     for text in expected:
         assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("finetune", ("finetune",)), ("[finetune, model]", ("finetune", "model"))]
+)
+def test_a_step_has_one_teacher_or_a_list(tmp_path: Path, written: str, read: tuple[str, ...]) -> None:
+    text = SOUND.replace("stage: prune, source", f"stage: distill, teacher: {written}, source").replace(
+        'config: {ffn: "${ffn}"}', "config: {epochs: 1}"
+    )
+    assert resolve(load_recipe(write(tmp_path, text)), {"model": "m"}).steps[1].teachers == read
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_gguf_is_refused_at_plan_time(name: str, tmp_path: Path) -> None:
 def test_texts_longer_than_the_model_takes_are_refused(name: str, limit: int, tmp_path: Path) -> None:
     source, long = write_architecture(tmp_path / "source", name), TASK.model_copy(update={"max_length": limit + 1})
     for stage, config, teacher in ((finetune, Finetune(), None), (distill, Distill(), artifact(source))):
-        given = Context(data={"train": TRAIN, "validation": TRAIN}, task=long, teacher=teacher)
+        given = Context(data={"train": TRAIN, "validation": TRAIN}, task=long, teachers=(teacher,))
         with pytest.raises(ModelError, match=f"has {limit} positions"):
             stage(artifact(source), config, tmp_path, given)  # type: ignore[operator]
 

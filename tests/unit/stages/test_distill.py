@@ -16,7 +16,7 @@ from edgekit.nn.device import threads
 from edgekit.nn.head import head_labels
 from edgekit.progress import Silent
 from edgekit.stages.base import Context, Outcome
-from edgekit.stages.distill import Distill, distill
+from edgekit.stages.distill import Distill, Lesson, distill
 from edgekit.stages.finetune import Finetune, finetune
 from tests.unit.killing import KillAfter, KilledError
 
@@ -58,7 +58,11 @@ def teacher(tiny: Callable[..., Path], tmp_path: Path) -> Artifact:
 
 
 def context(teacher: Artifact | None, **changes: object) -> Context:
-    base: dict[str, object] = {"data": {"train": TRAIN, "validation": VALIDATION}, "task": TASK, "teacher": teacher}
+    base: dict[str, object] = {
+        "data": {"train": TRAIN, "validation": VALIDATION},
+        "task": TASK,
+        "teachers": (teacher,) if teacher else (),
+    }
     return Context(**{**base, **changes})  # type: ignore[arg-type]
 
 
@@ -78,6 +82,24 @@ def test_a_student_learns_around_the_rounding_of_its_file(
     assert (tmp_path / "rounded" / "model.safetensors").read_bytes() != (
         tmp_path / "plain" / "model.safetensors"
     ).read_bytes()
+
+
+def test_several_teachers_answer_as_their_mean(
+    tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    given = Context(data={"train": TRAIN, "validation": VALIDATION}, task=TASK)
+    tuned = finetune(Artifact.outside(tiny("bert"), None), Finetune(epochs=1, seed=5, precision="fp32"), other, given)
+    both = (teacher, Artifact.outside(other, tuned.task))
+    told: list[np.ndarray] = []
+    monkeypatch.setattr("edgekit.stages.distill.Lesson", lambda *parts: told.append(parts[2]) or Lesson(*parts))
+    for teachers in (both[:1], both[1:], both):
+        run(tiny("bert", layers=1), tmp_path / f"out{len(told)}", context(None, teachers=teachers), epochs=1)
+    np.testing.assert_allclose(told[2], (told[0] + told[1]) / 2, atol=1e-6)
+    strange = Artifact.outside(other, TASK.model_copy(update={"labels": ("rate", "lost", "top")}))
+    with pytest.raises(StageError, match="knows other labels"):
+        run(tiny("bert", layers=1), tmp_path / "no", context(None, teachers=(teacher, strange)))
 
 
 def test_a_student_learns_from_answers_alone(tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact) -> None:
