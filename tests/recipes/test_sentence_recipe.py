@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.api import plan, run
+from edgekit.api import plan, run, run_stage
+from edgekit.data.table import SplitName, Table
 from edgekit.errors import PlanError
 from edgekit.library import find_recipe
 from edgekit.nn.load import load_classifier
 from edgekit.report.markdown import render_markdown
 from edgekit.report.schema import Report
+from edgekit.stages.export import Export
 from tests.conftest import write_tiny
 from tests.recipes.support import FILLER, quick_recipe
 
@@ -99,8 +101,23 @@ def test_the_student_is_a_folder_that_other_libraries_open(folder: Path, report:
     assert load_classifier(made, kind="sentence-similarity").pooling == "mean"
 
 
-def test_the_deployables_own_program_runs_it_without_edgekit(folder: Path, report: Report) -> None:
-    deployable = folder / "out" / "onnx-int8"
+def in_openvino(folder: Path, report: Report, out: Path) -> Path:
+    """The student once more, as OpenVINO IR."""
+    pytest.importorskip("openvino", reason="needs pip install 'edgekit[openvino]'")
+    key = next(step.artifact for step in report.steps if step.id == "distill")
+    made = next((folder / "store").glob(f"artifacts/{key}*"))
+    texts = Table(tuple(" ".join(FILLER[at:]) for at in range(6)), name="texts")
+    given: dict[SplitName, Table] = {"unlabeled": texts}
+    run_stage("export", Export(format="openvino"), str(made), out, tables=given, store=folder / "store", device="cpu")
+    return out
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+def test_the_deployables_own_program_runs_it_without_edgekit(
+    folder: Path, report: Report, tmp_path: Path, file_format: str
+) -> None:
+    shipped = file_format == "onnx"
+    deployable = folder / "out" / "onnx-int8" if shipped else in_openvino(folder, report, tmp_path / "openvino")
     texts = [" ".join(FILLER[:4]), " ".join(FILLER[4:8]), " ".join(FILLER[:4])]
     code = f"import sys; sys.modules['edgekit'] = None; sys.argv = ['embed.py', *{texts}]\n"
     code += "import runpy; runpy.run_path('embed.py', run_name='__main__')"
