@@ -17,6 +17,7 @@ __all__ = ["BLOCK", "embedding_int4", "embedding_int8", "embedding_tables", "tak
 
 BLOCK = 32  # columns with one scale
 MIDDLE = 8  # of the 16 values that four bits hold
+HALF = (1e-3, 6e4)  # a largest scale for which the steps of half precision, 6e-8 at least, are fine enough
 
 
 def embedding_tables(file: Path) -> list[str]:
@@ -40,8 +41,8 @@ def embedding_int8(model: onnx.ModelProto, table: str) -> None:
 
 
 def embedding_int4(model: onnx.ModelProto, table: str) -> None:
-    """Gather(W, i) -> (unpack(Gather(Q, i)) - 8) * Gather(s, i): blocks of 32 along the row, one scale each; a byte
-    holds a block's value j in its low half and j + 16 in its high one.
+    """Gather(W, i) -> (unpack(Gather(Q, i)) - 8) * Gather(s, i): blocks of 32 along the row, one scale each, in half
+    precision; a byte holds a block's value j in its low half and j + 16 in its high one.
 
     ONNX Runtime's own `GatherBlockQuantized` unpacks one value at a time, which takes twice to five times as long.
     Raises StageError for rows that are no whole blocks.
@@ -52,11 +53,14 @@ def embedding_int4(model: onnx.ModelProto, table: str) -> None:
         raise StageError(f"{table}: rows of {width} do not divide into int4 blocks of {BLOCK}", hint="use 8 bits")
     blocks = weights.reshape(rows, width // BLOCK, BLOCK)
     extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)
-    scale = (extreme / -MIDDLE).astype(np.float32)  # the largest lands on -8 exactly: the grid's longer side is used
-    values = np.clip(np.rint(blocks / np.where(scale == 0, 1, scale)), -MIDDLE, MIDDLE - 1)
+    scale = (extreme / -MIDDLE).astype(np.float32)  # the largest lands on -8: the grid's longer side is used
+    largest = float(np.abs(scale).max())
+    stored = scale.astype(np.float16 if HALF[0] <= largest <= HALF[1] else np.float32)
+    exact = stored.astype(np.float32)
+    values = np.clip(np.rint(blocks / np.where(exact == 0, 1, exact)), -MIDDLE, MIDDLE - 1)
     codes = (values + MIDDLE).astype(np.uint8)
     add_constant(model.graph, f"{table}.int4", codes[..., : BLOCK // 2] | (codes[..., BLOCK // 2 :] << 4))
-    add_constant(model.graph, f"{table}.scale", scale)
+    add_constant(model.graph, f"{table}.scale", stored)
     numbers = {"low": np.uint8(15), "half": np.uint8(4), "middle": np.float32(MIDDLE), "rest": np.array([-1])}
     for name, number in numbers.items():
         add_constant(model.graph, f"{table}.{name}", np.asarray(number))
@@ -98,7 +102,8 @@ def _int4_lookup(node: onnx.NodeProto, table: str) -> list[onnx.NodeProto]:
         ("Concat", [f"{output}.first", f"{output}.second"], "codes", {"axis": -1}),
         ("Cast", [f"{output}.codes"], "cast", {"to": 1}),
         ("Sub", [f"{output}.cast", f"{table}.middle"], "centred", {}),
-        ("Gather", [f"{table}.scale", index], "scales", {}),
+        ("Gather", [f"{table}.scale", index], "stored", {}),
+        ("Cast", [f"{output}.stored"], "scales", {"to": 1}),
         ("Mul", [f"{output}.centred", f"{output}.scales"], "blocks", {}),
         ("Shape", [index], "shape", {}),
         ("Concat", [f"{output}.shape", f"{table}.rest"], "shapes", {"axis": 0}),

@@ -33,7 +33,7 @@ def look_up(model: onnx.ModelProto, index: NDArray[np.int64]) -> NDArray[np.floa
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_every_value_is_off_by_a_step_at_most(rank: int, rows: int, blocks: int, seed: int) -> None:
     dice = np.random.default_rng(seed)
-    weights = (dice.normal(size=(rows, 32 * blocks)) * dice.choice([1e-3, 1.0], size=(rows, 1))).astype(np.float32)
+    weights = (dice.normal(size=(rows, 32 * blocks)) * dice.choice([1e-3, 1.0, 1e6], size=(rows, 1))).astype(np.float32)
     index = dice.integers(0, rows, size=(2, 3, 2)[:rank])
     for rewrite, steps in ((embedding_int4, 8), (embedding_int8, 254)):
         model = table(weights, rank)
@@ -41,7 +41,7 @@ def test_every_value_is_off_by_a_step_at_most(rank: int, rows: int, blocks: int,
         found = look_up(model, index)
         assert found.shape == (*index.shape, 32 * blocks)
         largest = np.abs(weights).max(axis=1)[index][..., None]
-        assert np.all(np.abs(found - weights[index]) <= largest / steps * 1.001)
+        assert np.all(np.abs(found - weights[index]) <= largest / steps * 1.01 + 1e-6)
 
 
 def test_rows_that_are_no_whole_blocks_are_refused() -> None:
