@@ -142,12 +142,12 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[str] = ()) -> Resolved:
-    """Fill in params and `STEP.FIELD=VALUE` overrides, and type everything.
+    """Fill in params and `STEP.FIELD=VALUE` overrides (`workload.FIELD=VALUE` too), and type everything.
 
     Raises RecipeError for missing or unknown params, overrides that name nothing, and values of the wrong type.
     """
     values, problems = _param_values(recipe, params)
-    steps, more = _overridden(recipe.steps, overrides)
+    steps, changed, more = _overridden(recipe, overrides)
     problems += more
     resolved: list[ResolvedStep] = []
     for index, step in enumerate(steps):
@@ -169,7 +169,7 @@ def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[st
     problems += more
     data, more = _typed(Data, recipe.data, values, "data")
     problems += more
-    workload, more = _typed(Workload, recipe.workload, values, "workload")
+    workload, more = _typed(Workload, changed, values, "workload")
     problems += more
     rules, more = _rules(recipe, values)
     problems += more
@@ -190,7 +190,7 @@ def resolve(recipe: Recipe, params: Mapping[str, Scalar], overrides: Sequence[st
 
 def _inner_problems(recipe: Recipe) -> Iterator[Problem]:
     """What the types cannot say: stages that exist, inputs that come before, references to params."""
-    known = [MODEL]
+    known = [MODEL, "workload"]  # ids that steps cannot have
     for index, step in enumerate(recipe.steps):
         where = f"steps[{index}]({step.id})"
         if step.id in known:
@@ -200,7 +200,7 @@ def _inner_problems(recipe: Recipe) -> Iterator[Problem]:
         else:
             yield from _input_problems(step, where, known)
         known.append(step.id)
-    ids = known[1:]
+    ids = known[2:]
     for where, name in (("baseline", recipe.baseline), *(("exports", name) for name in recipe.exports)):
         if name not in ids:
             yield Problem(where, f"no step {name!r}", nearest(name, ids))
@@ -295,9 +295,10 @@ def _fill(value: JsonValue, values: Mapping[str, Scalar]) -> JsonValue:
     return REFERENCE.sub(lambda match: str(values.get(match.group(1), match.group(0))), value)
 
 
-def _overridden(steps: Sequence[Step], overrides: Sequence[str]) -> tuple[list[Step], list[Problem]]:
+def _overridden(recipe: Recipe, overrides: Sequence[str]) -> tuple[list[Step], Mapping[str, JsonValue], list[Problem]]:
+    """The steps, and the workload."""
     problems: list[Problem] = []
-    configs = {step.id: dict(step.config) for step in steps}
+    configs = {"workload": dict(recipe.workload), **{step.id: dict(step.config) for step in recipe.steps}}
     for text in overrides:
         target, equals, raw = text.partition("=")
         step_id, dot, field = target.partition(".")
@@ -307,7 +308,8 @@ def _overridden(steps: Sequence[Step], overrides: Sequence[str]) -> tuple[list[S
             problems.append(Problem(f"--set {text}", f"no step {step_id!r}", nearest(step_id, list(configs))))
         else:
             configs[step_id][field] = yaml.safe_load(raw)
-    return [step.model_copy(update={"config": configs[step.id]}) for step in steps], problems
+    steps = [step.model_copy(update={"config": configs[step.id]}) for step in recipe.steps]
+    return steps, configs["workload"], problems
 
 
 def _typed_config(step: Step, values: Mapping[str, Scalar], where: str) -> tuple[Config | None, list[Problem]]:

@@ -312,6 +312,8 @@ def _checked(limit: Limit, metric: Metric) -> Limit | Wrong:
             what = f"a '%' of {metric.name} beside 'baseline' can mean two things"
             return (what, "write 1pt for 0.01, or 0.99x baseline") if metric.units == FRACTION else limit
     units = metric.units
+    if units == FRACTION and (wrong := _no_fraction(limit, metric)):
+        return wrong
     if limit.unit in units:
         return limit
     names = ", ".join(name for name in units if name) or "none"
@@ -319,6 +321,16 @@ def _checked(limit: Limit, metric: Metric) -> Limit | Wrong:
         return f"{metric.name} needs a unit", f"one of {names}"
     same = next((name for name in units if name.lower() == limit.unit.lower()), None)
     return f"{metric.name} is not measured in {limit.unit!r}", f"did you mean {same!r}?" if same else f"units: {names}"
+
+
+def _no_fraction(limit: Limit, metric: Metric) -> Wrong | None:
+    """Why it is no share of a whole: 1 may be meant as a point, or as all of it, and 90 is neither."""
+    size = abs(limit.number) * FRACTION.get(limit.unit, 1.0)
+    if not limit.unit and (limit.kind == "offset" or metric.name in DROPS):
+        return f"{metric.name} needs a unit", "1pt is a point, one in a hundred"
+    if limit.unit in FRACTION and size > 1:
+        return f"{metric.name} is at most 100%", "write 90%" if not limit.unit else ""
+    return None
 
 
 def _scope(text: str | None) -> tuple[Quantifier, tuple[str, ...]] | None:

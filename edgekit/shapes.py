@@ -71,7 +71,7 @@ def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Sh
     """The shape after a step, and why the step cannot work."""
     problems: list[Problem] = []
     if stage == "prune":
-        shape, problems = _pruned(shape, config), _shared_problems(shape, config)
+        shape, problems = _pruned(shape, config), _layer_problems(shape, config)
     elif stage == "trim":
         shape = _trimmed(shape, config)
     elif stage == "student":
@@ -173,9 +173,11 @@ def _relative_positions(config: ModelConfig) -> tuple[int, int]:
     return 2 * span * number(config, family.config_hidden), 0 if config.get("share_att_key") else own
 
 
-def _shared_problems(shape: Shape, config: Config) -> list[Problem]:
-    """What layers that share their weights rule out."""
+def _layer_problems(shape: Shape, config: Config) -> list[Problem]:
+    """More layers than there are, and what layers that share their weights rule out."""
     family, keep = _family(shape.config), int(getattr(config, "keep_layers", 0))
+    if keep > (layers := _sizes(shape)[1]):
+        return [Problem("keep_layers", f"keep_layers is {keep}, but the model has only {layers} layers")]
     if not family.group_layers or not keep:
         return []
     problems = []

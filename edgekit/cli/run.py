@@ -80,7 +80,10 @@ def run_options(made: click.Command) -> click.Command:
 
 def set_option() -> click.Option:
     return click.Option(
-        ["--set", "overrides"], multiple=True, metavar="STEP.FIELD=VALUE", help="Change a step's config (repeat)."
+        ["--set", "overrides"],
+        multiple=True,
+        metavar="STEP.FIELD=VALUE",
+        help="Change a step's config, or the workload's (workload.rounds=24); repeat.",
     )
 
 

@@ -111,7 +111,7 @@ def _told(rule: Rule, verdict: Verdict, rounds: Sequence[RoundRatio], margin: fl
     if verdict == "pass":
         return "holds"
     if verdict == "inconclusive":
-        return "not decided, measure more rounds (--rounds, or --budget SECONDS)"
+        return "not decided, measure more rounds (bench --rounds 24, or run --set workload.rounds=24)"
     cpu = _logs(rule, [ratio.cpu for ratio in rounds if ratio.cpu is not None and ratio.cpu > 0])
     if len(cpu) < len(rounds):
         return "fails"

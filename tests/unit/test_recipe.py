@@ -111,6 +111,13 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -
         load_recipe(write(tmp_path, text))
 
 
+def test_overrides_change_the_workload_too(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, SOUND))
+    assert resolve(recipe, {"model": "m"}, ["workload.rounds=24"]).workload.rounds == 24
+    with pytest.raises(RecipeError, match="did you mean 'rounds'"):
+        resolve(recipe, {"model": "m"}, ["workload.round=24"])
+
+
 def test_overrides_change_one_field(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, SOUND))
     resolved = resolve(recipe, {"model": "m"}, ["prune.ffn=0.75", "prune.vocabulary=true"])

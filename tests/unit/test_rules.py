@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.errors import RecipeError
-from edgekit.rules import FRACTION, METRICS, Limit, Rule, find_rules, load_rules, parse_rule, parse_rules
+from edgekit.rules import DROPS, FRACTION, METRICS, Limit, Rule, find_rules, load_rules, parse_rule, parse_rules
 
 IDS = st.text("abcxyzAZ019_-", min_size=1, max_size=8)
 NUMBERS = st.floats(1e-12, 1e12) | st.floats(-1e12, -1e-12) | st.integers(1, 10**9).map(float)
@@ -18,11 +18,12 @@ NUMBERS = st.floats(1e-12, 1e12) | st.floats(-1e12, -1e-12) | st.integers(1, 10*
 @st.composite
 def rules(draw: st.DrawFn) -> Rule:
     metric = draw(st.sampled_from(list(METRICS.values())))
-    number = draw(NUMBERS)
-    unit = draw(st.sampled_from(list(metric.units)))
+    share = metric.units == FRACTION
+    number = draw(st.floats(1e-12, 1.0) | st.floats(-1.0, -1e-12) if share else NUMBERS)
+    unit = draw(st.sampled_from(["pt", "%"] if metric.name in DROPS else list(metric.units)))
     limit = Limit(kind="absolute", number=number, unit=unit)
     if metric.against_baseline:
-        offsets = ["", "pt"] if metric.units == FRACTION else [*metric.units, "%"]
+        offsets = ["pt"] if share else [*metric.units, "%"]
         limit = draw(
             st.sampled_from(
                 [
@@ -161,6 +162,11 @@ def test_a_file_without_rules_is_told(tmp_path: Path, text: str) -> None:
         ("size <= 15mb", "not measured in 'mb'", "did you mean 'MB'?"),
         ("size <= 15ms", "not measured in 'ms'", "MB"),
         ("latency.p50 <= 5", "needs a unit", "ms"),
+        ("accuracy_drop <= 1", "needs a unit", "1pt"),
+        ("accuracy_drop <= 0.01", "needs a unit", "1pt"),
+        ("accuracy >= baseline - 1", "needs a unit", "1pt"),
+        ("accuracy >= 90", "at most 100%", "90%"),
+        ("entity_f1 >= 9000%", "at most 100%", ""),
         ("accuracy 90%", "not a rule", "METRIC OP LIMIT"),
         ("accuracy => 90%", "not a rule", "METRIC OP LIMIT"),
         ("accuracy >= baseline - 1%", "two things", "1pt"),
