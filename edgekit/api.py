@@ -23,7 +23,7 @@ from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key, train
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Scalar, load_recipe, resolve
 from edgekit.report.schema import Report
-from edgekit.rules import Rule
+from edgekit.rules import Rule, check_names
 from edgekit.runtimes.base import Workload
 from edgekit.shapes import Cost
 from edgekit.source import open_model
@@ -130,8 +130,9 @@ def bench(
     """Exported folders side by side, without a recipe: latency, and where the table has labels accuracy, against
     `baseline` (default: the first folder), judged by `rules`.
 
-    Raises UsageError for two folders of one name, an unknown target or an `out` that cannot be written, StoreError for
-    a folder that edgekit did not write, DeviceError for a runtime or a target that failed.
+    Raises UsageError for two folders of one name, an unknown target or an `out` that cannot be written, RecipeError for
+    rules about other files, StoreError for a folder that edgekit did not write, DeviceError for a runtime or a target
+    that failed.
     """
     from edgekit.measuring import Subject, make_report, write_report
     from edgekit.run import check_out
@@ -144,6 +145,7 @@ def bench(
         raise UsageError(f"folders of one name: {', '.join(names)}", hint="rename one: figures are told apart by name")
     if out is not None:
         check_out(out)
+    check_names(rules, names[1:])
     folders = dict(zip(names, (first, *others), strict=True))
     subjects = {name: Subject(Artifact.open(folder), str(folder)) for name, folder in folders.items()}
     report, measured = make_report(

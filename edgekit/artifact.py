@@ -185,7 +185,7 @@ class Artifact:
         try:
             manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
         except FileNotFoundError:
-            raise StoreError(f"{path}: no {MANIFEST}", hint="this folder was not written by edgekit") from None
+            raise StoreError(f"{path}: no {MANIFEST}", hint=_hint(path)) from None
         except (ValidationError, OSError) as error:
             raise StoreError(f"{path / MANIFEST}: damaged ({str(error).splitlines()[0]})") from None
         return cls(path, manifest)
@@ -220,6 +220,16 @@ class Artifact:
             if found[name].stat().st_size != wanted[name].size or digest_file(found[name]) != wanted[name].sha256:
                 problems.append(f"{name}: changed")
         return problems
+
+
+def _hint(path: Path) -> str:
+    """What may have been meant instead of a folder without a manifest."""
+    if not path.is_dir():
+        return "there is no such folder"
+    inside = sorted(child.name for child in path.iterdir() if (child / MANIFEST).is_file())
+    if not inside:
+        return "this folder was not written by edgekit"
+    return f"name one of the folders in it: {', '.join(inside[:6])}"
 
 
 MODEL_SUFFIXES = {".safetensors", ".onnx", ".gguf", ".data", ".xml", ".bin"}

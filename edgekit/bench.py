@@ -99,6 +99,7 @@ def run_session(session: Session, progress: Progress | None = None, decided: Dec
         if not session.blocks:
             raise
         interrupted = True
+        watch.say("stopped: the figures are of what was measured until now")
     return _summary(session, interrupted=interrupted)
 
 

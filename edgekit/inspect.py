@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from edgekit.artifact import MANIFEST, Artifact
+from edgekit.errors import UsageError
 from edgekit.source import open_model
 from edgekit.store import Store, default_root
 
@@ -14,12 +15,17 @@ __all__ = ["describe_artifact", "find_artifact"]
 
 
 def find_artifact(name: str, store: Path | None) -> Artifact:
-    """A folder, or the first characters of a key in the store. Raises StoreError or ModelError where there is none."""
+    """A folder, or the first characters of a key in the store. Raises StoreError, ModelError or UsageError where
+    there is none."""
     folder = Path(name)
     if (folder / MANIFEST).is_file():
         return Artifact.open(folder)
+    if folder.is_dir() and list(folder.glob(f"*/{MANIFEST}")):
+        return Artifact.open(folder)  # the error says which folders in it are meant
     if folder.is_dir() or name.startswith("pkg:"):
         return open_model(name)
+    if "/" in name or name.startswith("."):
+        raise UsageError(f"no such folder: {name}", hint="give a folder, or the first characters of a key in the store")
     return Store(store or default_root()).find(name)
 
 

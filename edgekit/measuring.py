@@ -97,6 +97,7 @@ def make_report(
         conditions=bench.conditions.model_copy(update={"target": where.name}),
         task=task_of(artifacts[baseline]),
         notes=notes,
+        interrupted=bench.interrupted,
     )
     return report.model_copy(update={"gate": judge(report, rules) if rules else None}), bench
 

@@ -42,6 +42,7 @@ __all__ = [
     "Op",
     "Quantifier",
     "Rule",
+    "check_names",
     "find_rules",
     "load_rules",
     "main_metric",
@@ -224,6 +225,14 @@ def find_rules(texts: Sequence[str], where: str = "") -> tuple[tuple[Rule, ...],
             what, hint = found
             problems.append(Problem(path, f"{text!r}: {what}" if where else what, hint))
     return tuple(rules), problems
+
+
+def check_names(rules: Sequence[Rule], names: Sequence[str]) -> None:
+    """Raises RecipeError for rules about files that are not among `names`."""
+    wrong = [(rule, name) for rule in rules for name in rule.on if name not in names]
+    if wrong:
+        problems = tuple(Problem(str(rule), f"no file {name!r}", _nearest(name, list(names))) for rule, name in wrong)
+        raise RecipeError("rules about files that are not measured", problems=problems)
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:

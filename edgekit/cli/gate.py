@@ -64,9 +64,11 @@ def command(
     from edgekit.baseline import check_same, load_baseline
     from edgekit.gate import judge
     from edgekit.report.schema import load_report
+    from edgekit.rules import check_names
 
     found = load_report(report)
     chosen = _rules(found, rules, texts)
+    check_names(chosen, [entry.id for entry in found.deployables])
     earlier = load_baseline(baseline) if baseline else None
     if earlier is not None:
         check_same(found, earlier)

@@ -106,7 +106,7 @@ def _run(recipe: str, values: dict[str, Any]) -> None:
 
 
 def show(report: Report, out: Path, as_json: bool) -> None:
-    """Print the result; exit code 1 where the gate failed."""
+    """Print the result; exit code 1 where the gate failed. Raises click.Abort where measuring was stopped."""
     from edgekit.report.schema import dump
 
     if as_json:
@@ -115,6 +115,8 @@ def show(report: Report, out: Path, as_json: bool) -> None:
         from edgekit.cli.tables import show_report
 
         show_report(report, out)
+    if report.interrupted:
+        raise click.Abort
     if report.gate is not None and not report.gate.passed:
         sys.exit(1)
 

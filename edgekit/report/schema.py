@@ -224,7 +224,7 @@ class Gate(Frozen):
 
 
 class Report(Frozen):
-    """report.json."""
+    """report.json. `interrupted`: measuring was stopped; what there is of it is judged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -241,6 +241,7 @@ class Report(Frozen):
     conditions: Conditions | None = None
     task: Task | None = None
     notes: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 def dump(report: Report) -> str:

@@ -59,6 +59,12 @@ def test_three_verdicts_two_exit_codes(
     assert shown.stdout.splitlines()[-1].startswith(f"{word.upper()}: ")
 
 
+def test_a_rule_about_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    done = edgekit("gate", write(tmp_path / "report.json", report(1.0)), "--rule", "size <= 1GB on onnx-int")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no file 'onnx-int' (did you mean 'int8'?)" in done.stderr
+
+
 def test_rules_of_a_file_and_of_the_command_line_are_added_up(tmp_path: Path) -> None:
     path, rules = write(tmp_path / "report.json", report(1.0)), tmp_path / "gates.yaml"
     rules.write_text("- size <= 15MB\n- accuracy >= 90%\n", encoding="utf-8")

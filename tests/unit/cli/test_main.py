@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 import pytest
+import report_sample
 from click.testing import CliRunner
 
 from edgekit.cli.main import COMMANDS, cli
 from edgekit.cli.options import config_options
+from edgekit.cli.run import show
 from edgekit.stages import STAGES
 
 
@@ -62,6 +64,7 @@ def test_options_take_what_the_config_takes() -> None:
         (["prune", "pkg:not_there/model", "out"], "the package 'not_there' is not installed"),
         (["gate", "nowhere.json"], "nowhere.json"),
         (["inspect", "ffff"], "0 artifacts start with 'ffff'"),
+        (["inspect", "./ffff"], "no such folder: ./ffff"),
     ],
 )
 def test_a_mistake_gets_a_message_and_exit_code(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -69,6 +72,22 @@ def test_a_mistake_gets_a_message_and_exit_code(arguments: list[str], message: s
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert result.returncode in (2, 3)
+
+
+def test_a_folder_of_folders_is_told_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "onnx-int8").mkdir()
+    (tmp_path / "onnx-int8" / "manifest.json").write_text("{}")
+    for command in ("inspect", "explain"):
+        result = edgekit(command, str(tmp_path))
+        assert "name one of the folders in it: onnx-int8" in result.stderr
+        assert result.returncode in (2, 3)
+
+
+def test_measuring_that_was_stopped_ends_with_the_code_of_an_interrupt(tmp_path: Path) -> None:
+    whole = report_sample.sample()
+    show(whole, tmp_path, as_json=False)
+    with pytest.raises(click.Abort):
+        show(whole.model_copy(update={"interrupted": True}), tmp_path, as_json=False)
 
 
 def test_recipes_list_speaks_json() -> None:
