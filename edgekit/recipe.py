@@ -39,10 +39,16 @@ class Param(Frozen):
 
 
 class TaskSpec(Frozen):
-    """What the model is for, and the columns that hold its texts and labels."""
+    """What the model is for, and the columns that hold its texts, or pictures, and labels. A picture's `max_length` is
+    the model's own."""
 
     kind: Literal[
-        "text-classification", "token-classification", "question-answering", "sentence-similarity", "language-modeling"
+        "text-classification",
+        "token-classification",
+        "question-answering",
+        "sentence-similarity",
+        "image-classification",
+        "language-modeling",
     ] = "text-classification"
     text: str = "text"
     pair: str = ""
