@@ -60,7 +60,7 @@ class TaskSpec(Frozen):
 
 
 class Data(Frozen):
-    """Where each split is: a file, `package:NAME/FILE`, or `hub:OWNER/NAME`. Empty: not given."""
+    """Where each split is: a file, `package:NAME/FILE`, `hub:OWNER/NAME`, or of pictures a folder. Empty: not given."""
 
     train: str = ""
     validation: str = ""

@@ -83,7 +83,7 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
         format=file_format,
         files=FILES.get(file_format, f"model.{file_format}"),
         outputs=_outputs(task),
-        settings=f"{'label names by output number, ' if task.labels else ''}longest input, padding",
+        settings=_settings(task),
         inputs="pictures of any size" if pictures else f"inputs up to {task.max_length} tokens",
         pair=", pairs of texts" if task.pair and not answers else "",
         needs=NEEDS[file_format].replace("tokenizers", "pillow") if pictures else NEEDS[file_format],
@@ -99,6 +99,12 @@ def _example(task: Task) -> str:
     if task.kind == "question-answering":
         return '"a question" "a text"'
     return '"first text" "second text"' if task.pair or task.kind == "sentence-similarity" else '"some text"'
+
+
+def _settings(task: Task) -> str:
+    known = "label names by output number" if task.labels else ""
+    texts = "" if task.kind == "image-classification" else "longest input, padding"
+    return ", ".join(part for part in (known, texts) if part)
 
 
 def _reader(task: Task, file_format: str, program: str) -> str:

@@ -81,7 +81,7 @@ def misfits(folder: Path, max_length: int, *, segments: bool, pictures: bool = F
         return [Problem("task.kind", f"the task is of {given}, and {config['model_type']} reads {read}")]
     if pictures:
         settings_of(folder)
-        return []
+        return [Problem("task.segments", "pictures have no second text", "use segments=false")] if segments else []
     found = []
     positions = number(config, "max_position_embeddings") - family.position_offset
     if max_length > positions:

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgekit.artifact import Task, TaskKind
 from edgekit.data.load import Columns
 from edgekit.data.table import LabelKind, Table
+from edgekit.errors import UsageError
 from edgekit.tasks.base import EncoderTask, Examples
 from edgekit.tasks.image_classification import IMAGE_CLASSIFICATION
 from edgekit.tasks.question_answering import QUESTION_ANSWERING
@@ -46,12 +47,17 @@ PICTURE = "image"  # the column of pictures
 
 def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", *, labelled: bool = True) -> Columns:
     """The columns of data for such a task; those that are not named are `COLUMNS`, of similar texts a second one only
-    where the first is not named either. `labelled`: whether there are labels where their column is not named."""
+    where the first is not named either. `labelled`: whether there are labels where their column is not named.
+
+    Raises UsageError for a second text of pictures.
+    """
     if kind not in ENCODER_TASKS:
         return Columns(text=text or "text", pair=pair)
     what = ENCODER_TASKS[kind].label_kind
     first, second, told = COLUMNS[what]
     if of_pictures(kind):
+        if pair:
+            raise UsageError("a picture has no second text", hint=f"leave the column {pair!r} out")
         return Columns(text=text or PICTURE, label=label or (told if labelled else ""), pictures=True)
     second = "" if what == "score" and text else second
     return Columns(text=text or first, pair=pair or second, label=label or (told if labelled else ""), label_kind=what)

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task
 from edgekit.formats.gguf_encoder import obstacles_of
 from edgekit.formats.onnx_encoder import operators, write_onnx
+from edgekit.formats.onnx_narrow import layer_names, narrow_graph
 from edgekit.formats.onnx_quantize import quantize_onnx
 from edgekit.nn.load import Edits
 from edgekit.nn.lowrank import factorize_module, spectrum
-from edgekit.nn.surgery import part_path, prune_heads, resize_ffn
+from edgekit.nn.surgery import head_size, part_path, prune_heads, resize_ffn
 from edgekit.nn.weighting import Weighting
 from tests.tiny_pictures import random_vit
 
@@ -73,6 +74,17 @@ def test_as_it_is_the_graph_computes_the_same(tmp_path: Path) -> None:
     write_onnx(model, TASK, tmp_path / "model.onnx", rewrite=False)
     for pixels in batches():
         assert np.abs(run(tmp_path / "model.onnx", pixels) - logits(model, pixels)).max() < 1e-4
+
+
+def test_its_costs_can_be_measured(tmp_path: Path) -> None:
+    """What `trim` times: the exported graph, narrowed, still runs and is smaller."""
+    model, file = random_vit(), tmp_path / "model.onnx"
+    write_onnx(model, TASK, file)
+    graph = onnx.load(str(file))
+    narrow_graph(graph, layer_names(model), [1, 2, 1], [8, 40, 16], head_size(model))
+    onnx.save(graph, str(tmp_path / "narrow.onnx"))
+    assert run(tmp_path / "narrow.onnx", batches()[1]).shape == (2, 3)
+    assert (tmp_path / "narrow.onnx").stat().st_size < file.stat().st_size
 
 
 def test_gguf_is_refused_with_the_reason() -> None:
