@@ -14,6 +14,7 @@ __all__ = ["DIGITS", "SIZES", "random_vit", "write_digits", "write_pictures", "w
 SIZES: dict[str, int] = {"heads": 3, "head_size": 8, "ffn": 40, "layers": 3}
 DIGITS = Path("/work/shared/data/sets/mnist")
 EDGE = 12  # of pictures
+ARCHITECTURES = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}
 
 
 def random_vit(name: str = "vit", *, labels: int = 3, **sizes: Any) -> Any:
@@ -34,6 +35,7 @@ def random_vit(name: str = "vit", *, labels: int = 3, **sizes: Any) -> Any:
             "image_size": EDGE,
             "patch_size": 4,
             "num_labels": labels,
+            "architectures": [ARCHITECTURES[name]],
             **shape,
         },
     )

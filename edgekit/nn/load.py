@@ -101,6 +101,8 @@ def load_classifier(
     check_architecture(folder)
     config = open_config(folder)
     family = family_of(config.model_type)
+    if family.pictures:  # DeiT has another class, with two heads
+        config.architectures = [name.removesuffix("WithTeacher") for name in config.architectures or ()]
     names = labels or (SPAN if kind == "question-answering" else tuple(config.id2label.values()))
     if tuple(config.id2label.values()) != names:
         config.id2label = dict(enumerate(names))

@@ -71,9 +71,10 @@ def test_a_cut_model_is_exported_exactly_and_quantized_closely(name: str, tmp_pa
 
 def test_as_it_is_the_graph_computes_the_same(tmp_path: Path) -> None:
     model = random_vit(qkv_bias=False)
+    wanted = [logits(model, pixels) for pixels in batches()]  # the export changes how a model computes attention
     write_onnx(model, TASK, tmp_path / "model.onnx", rewrite=False)
-    for pixels in batches():
-        assert np.abs(run(tmp_path / "model.onnx", pixels) - logits(model, pixels)).max() < 1e-4
+    for pixels, exact in zip(batches(), wanted, strict=True):
+        assert np.abs(run(tmp_path / "model.onnx", pixels) - exact).max() < 1e-4
 
 
 def test_its_costs_can_be_measured(tmp_path: Path) -> None:
