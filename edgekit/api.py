@@ -19,7 +19,7 @@ from edgekit.errors import UsageError
 from edgekit.execute import Done, Environment, execute
 from edgekit.library import find_recipe
 from edgekit.nn.processes import device_here, processes
-from edgekit.plan import Plan, PlanStep, make_plan, step_inputs, step_key, trained_labels, with_task
+from edgekit.plan import Plan, PlanStep, longest_of, make_plan, step_inputs, step_key, trained_labels, with_task
 from edgekit.progress import Progress, Silent
 from edgekit.recipe import Scalar, load_recipe, resolve
 from edgekit.report.schema import Report
@@ -209,4 +209,4 @@ def _stage_task(stage: str, source: Artifact, task: Task | None, tables: Mapping
         return source.task
     own = source.task.labels if source.task and same else ()
     labels = trained_labels(task.kind, own, tables.get("train")) if stage == "finetune" else own
-    return task.model_copy(update={"labels": labels})
+    return task.model_copy(update={"labels": labels, "max_length": longest_of(task.kind, task.max_length, source)})

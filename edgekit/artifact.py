@@ -36,6 +36,7 @@ TaskKind = Literal[
     "token-classification",
     "question-answering",
     "sentence-similarity",
+    "image-classification",
     "language-modeling",
     "text-to-text",
 ]
@@ -44,6 +45,7 @@ ENCODER_KINDS: tuple[TaskKind, ...] = (  # what their stages serve
     "token-classification",
     "question-answering",
     "sentence-similarity",
+    "image-classification",
 )
 
 
@@ -56,7 +58,8 @@ class Frozen(BaseModel):
 class Task(Frozen):
     """What the model is for; it travels with the artifact, so that a file can be run without its recipe.
 
-    `max_length` in tokens: of an encoder's longest input, of a window of text that a language model is measured on.
+    `max_length` in tokens: of an encoder's longest input (of a picture all it is cut into), of a window of text that a
+    language model is measured on.
     `labels`: empty for a language model, and where an answer is no label. `pair`: a row is two texts. Of question
     answering alone, and written for it alone (the keys of other tasks' steps stay what they were): `overlap`, tokens of
     a context that neighbouring windows share, and `longest_answer`, in tokens.

@@ -26,7 +26,7 @@ from edgekit.runtimes import RUNTIMES, Runtime, Runtimes, Samples, Workload, run
 from edgekit.runtimes.base import Cycle, inputs_of, read_sitting, task_of
 from edgekit.runtimes.token_ids import token_ids, tokenized
 from edgekit.schedule import batches, choose_rows, fixed_length, groups
-from edgekit.tasks.encoders import rows_of
+from edgekit.tasks.encoders import of_pictures, rows_of
 from edgekit.transports import LOCAL, Transport
 
 __all__ = ["Bench", "Block", "Decided", "Measurement", "Session", "measure", "run_session"]
@@ -152,6 +152,8 @@ def _check_workload(deployables: Mapping[str, Artifact], workload: Workload, run
     for name, artifact in deployables.items():
         runtime = runtime_of(artifact, runtimes)
         longest = task_of(artifact).max_length
+        if workload.length and of_pictures(task_of(artifact).kind):
+            raise UsageError("every picture has the same number of tokens", hint="leave the length out")
         if (workload.length or 0) > longest:
             raise UsageError(f"a length of {workload.length} tokens cannot be timed: {name} takes at most {longest}")
         if workload.batch > 1 and not runtime.batches:
@@ -309,7 +311,11 @@ def _block(
 
 
 def _lengths(artifact: Artifact, fed: Table, workload: Workload) -> LengthSummary | None:
-    """Tokens per timed example, by the baseline's tokenizer; None where it lies inside the model file."""
+    """Tokens per timed example, by the baseline's tokenizer; None where it lies inside the model file. Of pictures, as
+    many as each is cut into."""
+    if of_pictures(task_of(artifact).kind):
+        length = task_of(artifact).max_length
+        return LengthSummary(min=length, p50=length, p90=length, max=length)
     if not (artifact.path / "tokenizer.json").is_file():
         return None
     counts = [len(ids) for ids, _ in token_ids(artifact, inputs_of(artifact, fed, workload.length))]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from edgekit.advice import Traits, advice, lacks
 from edgekit.artifact import Artifact, Frozen, Task
+from edgekit.data.pictures import of_pictures as pictures
 from edgekit.errors import UsageError
 from edgekit.explain import precision_of
 from edgekit.formats.anatomy import FLOATS, Piece, pieces
@@ -14,6 +15,7 @@ from edgekit.jobs import Inputs
 from edgekit.machine import Machine
 from edgekit.runtimes.base import inputs_of, task_of
 from edgekit.runtimes.profile import PROFILED, Profile, profile_job, read_profile
+from edgekit.tasks.encoders import of_pictures
 from edgekit.transports import LOCAL
 
 __all__ = ["Diagnosis", "OperatorTime", "Share", "diagnose", "measure_profile"]
@@ -118,17 +120,32 @@ def diagnose(
 
 
 def measure_profile(artifact: Artifact, batch: int, length: int, threads: int) -> Profile | None:
-    """Time the file's operators on texts of `length` tokens in a fresh process; None for a format without a profiler.
+    """Time the file's operators on texts of `length` tokens, or on pictures, in a fresh process; None for a format
+    without a profiler.
 
     Raises DeviceError where the runtime fails, UsageError for texts longer than the model takes.
     """
     if artifact.format not in PROFILED:
         return None
     task = task_of(artifact)
-    if length > task.max_length:
+    if of_pictures(task.kind):
+        inputs = inputs_of(artifact, pictures([_blank()] * batch))
+    elif length > task.max_length:
         raise UsageError(f"texts of {length} tokens, the file takes {task.max_length}", hint="a smaller --length")
-    inputs = _texts(artifact, task, batch, length)
+    else:
+        inputs = _texts(artifact, task, batch, length)
     return read_profile(artifact, LOCAL.run(profile_job(artifact, inputs, threads, batch)).raw)
+
+
+def _blank() -> bytes:
+    """A picture: times do not depend on what it shows."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    file = BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _texts(artifact: Artifact, task: Task, batch: int, length: int) -> Inputs:

@@ -33,4 +33,4 @@ def cost_of(
     """What a step should need."""
     if task.kind == "language-modeling":
         return shapes_lm.cost_of(before, after, stage)
-    return shapes.cost_of(before, after, stage, config, tables)
+    return shapes.cost_of(before, after, stage, config, task, tables)

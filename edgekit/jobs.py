@@ -7,7 +7,8 @@ answers in RESULT.json and its stdout is never parsed. The formats:
                  "mode": "predict"|"latency"|"count"|"serve", "batch": int, "warmup": int, "seconds": float|null,
                  "iterations": int|null, "items": [row]|null, "phase": "prefill"|"decode"|null}
     inputs      {"kind": task, "texts": [...], "pairs": [...]|null, "max_length": int, "segments": bool, "pad_id": int,
-                 "rows": [[[id], [type]]], only where they were tokenized before}
+                 "rows": [[[id], [type]]], only where they were tokenized before,
+                 "pixels": {...}, only of pictures: settings for `pixels.py`; a text then is a picture's file in base64}
     RESULT.json {"schema": 1, "runtime": {"name", "version", "providers"}, "threads", "load_ms", "first_ms", "warmup",
                  "logits": [[...]] of every row, or token, "samples_ms": [...], "cpu_ms": [...], "peak_rss_bytes",
                  "error": null|{"kind", "message"}}
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 
@@ -79,7 +80,7 @@ class Place(Protocol):
 @dataclass(frozen=True)
 class Inputs:
     """What is fed: texts (and second texts), and how they become tokens. `rows`: their tokens already, for a runtime
-    without a tokenizer."""
+    without a tokenizer. `pixels`: of pictures, how they become pixels; a text is a picture's file in base64."""
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None
@@ -88,6 +89,7 @@ class Inputs:
     pad_id: int = 0
     rows: TokenIds | None = None
     kind: TaskKind = "text-classification"
+    pixels: dict[str, Any] | None = None
 
     def wire(self) -> dict[str, JsonValue]:
         """The inputs file's content."""
@@ -100,6 +102,7 @@ class Inputs:
             "segments": self.segments,
             "pad_id": self.pad_id,
             **({"rows": tokens} if self.rows is not None else {}),
+            **({"pixels": self.pixels} if self.pixels is not None else {}),
         }
 
 

@@ -17,7 +17,7 @@ from edgekit.digest import digest_file, digest_json
 from edgekit.errors import PlanError, Problem, UsageError
 from edgekit.forecast import cost_of, next_shape, shape_of
 from edgekit.model_config import positions, read_config
-from edgekit.nn.architecture import misfits
+from edgekit.nn.architecture import misfits, picture_length
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
 from edgekit.sample_size import sample_notes
@@ -26,13 +26,14 @@ from edgekit.source import open_model
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
-from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, pairs_are_rows
+from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, of_pictures, pairs_are_rows
 from edgekit.zero_shot import read_pairs
 
 __all__ = [
     "Plan",
     "PlanStep",
     "formats_of",
+    "longest_of",
     "make_plan",
     "numbered",
     "step_inputs",
@@ -164,12 +165,20 @@ def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
     return Task(
         kind=spec.kind,
         labels=labels,
-        max_length=spec.max_length,
+        max_length=longest_of(spec.kind, spec.max_length, model),
         pair=bool(columns_of(spec.kind, spec.text, spec.pair).pair) and pairs_are_rows(spec.kind),
         segments=spec.segments,
         overlap=spec.overlap,
         longest_answer=spec.longest_answer,
     )
+
+
+def longest_of(kind: TaskKind, wanted: int, model: Artifact) -> int:
+    """The longest input, in tokens: what is wanted of texts, and of pictures what the model makes of each. Raises
+    ModelError where the model reads no pictures."""
+    if not of_pictures(kind):
+        return wanted
+    return model.task.max_length if model.task and model.task.kind == kind else picture_length(model.path)
 
 
 def trained_labels(kind: TaskKind, own: tuple[str, ...], train: Table | None) -> tuple[str, ...]:
@@ -240,6 +249,8 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         problems.append(Problem("task.pair", f"{recipe.task.kind} is of two texts", hint))
     if recipe.workload.pairs and recipe.task.kind != "language-modeling":
         problems.append(Problem("workload.pairs", "are for language models", "leave it out"))
+    if recipe.workload.length and of_pictures(recipe.task.kind):
+        problems.append(Problem("workload.length", "every picture has the same number of tokens", "leave it out"))
     if "test" not in splits.tables:
         problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
     return problems
@@ -247,8 +258,10 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
 
 def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:
     """Texts that the model does not take: longer than it has positions for, they would crash at the first long one."""
-    if recipe.task.kind != "language-modeling":
-        return misfits(model.path, recipe.task.max_length, segments=recipe.task.segments)
+    kind = recipe.task.kind
+    if kind != "language-modeling":
+        longest, segments = recipe.task.max_length, recipe.task.segments
+        return misfits(model.path, longest, segments=segments, pictures=of_pictures(kind))
     limit = positions(read_config(model.path)) or UNLIMITED
     if recipe.task.max_length <= limit:
         return []

@@ -39,10 +39,16 @@ class Param(Frozen):
 
 
 class TaskSpec(Frozen):
-    """What the model is for, and the columns that hold its texts and labels."""
+    """What the model is for, and the columns that hold its texts, or pictures, and labels. A picture's `max_length` is
+    the model's own."""
 
     kind: Literal[
-        "text-classification", "token-classification", "question-answering", "sentence-similarity", "language-modeling"
+        "text-classification",
+        "token-classification",
+        "question-answering",
+        "sentence-similarity",
+        "image-classification",
+        "language-modeling",
     ] = "text-classification"
     text: str = "text"
     pair: str = ""
@@ -54,7 +60,7 @@ class TaskSpec(Frozen):
 
 
 class Data(Frozen):
-    """Where each split is: a file, `package:NAME/FILE`, or `hub:OWNER/NAME`. Empty: not given."""
+    """Where each split is: a file, `package:NAME/FILE`, `hub:OWNER/NAME`, or of pictures a folder. Empty: not given."""
 
     train: str = ""
     validation: str = ""

@@ -22,6 +22,7 @@ from edgekit.model_config import ModelConfig, number, read_config
 from edgekit.nn.architecture import check_architecture
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
+from edgekit.pictures import picture_shape, picture_tokens
 from edgekit.stages.base import Config
 from edgekit.tasks.encoders import task_kind
 
@@ -69,9 +70,10 @@ def shape_of(model: Artifact, task: Task) -> Shape:
 
 def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Shape, list[Problem]]:
     """The shape after a step, and why the step cannot work."""
-    problems: list[Problem] = []
+    problems = _picture_problems(shape, stage, config)
     if stage == "prune":
-        shape, problems = _pruned(shape, config), _layer_problems(shape, config)
+        problems += _layer_problems(shape, config)
+        shape = _pruned(shape, config)
     elif stage == "trim":
         shape = _trimmed(shape, config)
     elif stage == "student":
@@ -81,14 +83,16 @@ def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Sh
     elif stage == "export":
         return _exported(shape, config, task)
     elif stage == "quantize":
-        return replace(shape, bytes=int(shape.bytes * _narrowing(config))), []
+        return replace(shape, bytes=int(shape.bytes * _narrowing(config))), problems
     return replace(shape, bytes=4 * parameters(shape, task)), problems
 
 
-def cost_of(before: Shape, after: Shape, stage: str, config: Config, tables: Mapping[SplitName, Table]) -> Cost:
+def cost_of(
+    before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Mapping[SplitName, Table]
+) -> Cost:
     """What a step should need. Training counts 6 operations per parameter and token, everything else 2."""
     weights = before.bytes // 4
-    tokens = _tokens(tables, ("train", "unlabeled") if stage in ("distill", "mlm-pretrain") else ("train",))
+    tokens = _tokens(tables, ("train", "unlabeled") if stage in ("distill", "mlm-pretrain") else ("train",), task)
     if stage in ("finetune", "distill", "mlm-pretrain"):
         table_free = (weights - _embedding_parameters(before)) * _sizes(before)[1] / _own_layers(before.config)
         seconds = 6 * table_free * tokens * int(getattr(config, "epochs", 1)) / _operations_per_second()
@@ -114,7 +118,8 @@ def parameters(shape: Shape, task: Task) -> int:
         width = shape.edits.heads.get(layer, heads) * size
         neurons = shape.edits.ffn.get(layer, ffn)
         dense += (4 + projections) * hidden * width + (3 if gated else 2) * hidden * neurons
-        total += 2 * hidden if gated else 4 * hidden + (3 + projections) * width + hidden + neurons + hidden
+        projected = (3 + projections) * width if shape.config.get("qkv_bias", True) else 0
+        total += 2 * hidden if gated else 4 * hidden + projected + hidden + neurons + hidden
     labels = max(len(task.labels), 2)
     pooler = hidden * hidden + hidden if task.kind == "text-classification" else 0
     head = labels * (hidden + 1) if task_kind(task).head else 0
@@ -146,6 +151,8 @@ def _count(config: ModelConfig, key: str) -> int:
 
 def _embedding_parameters(shape: Shape) -> int:
     hidden, config, family = _sizes(shape)[0], shape.config, _family(shape.config)
+    if family.pictures:
+        return hidden * _picture_rows(config, family)
     width = int(str(config.get("embedding_size") or hidden))
     tables = ["vocab_size"]
     if family.position_embeddings and config.get("position_biased_input", True):
@@ -154,6 +161,34 @@ def _embedding_parameters(shape: Shape) -> int:
         tables.append("type_vocab_size")
     rows = sum(int(str(config.get(k) or 0)) for k in tables)
     return rows * width + (width * hidden if width != hidden else 0)
+
+
+def _picture_rows(config: ModelConfig, family: Family) -> int:
+    """Values of a patch and their bias, learned tokens and positions: each has a row as wide as the model."""
+    channels, height, width = picture_shape(config)
+    tokens = picture_tokens(config, family.learned_tokens)
+    pixels = channels * height * width // (tokens - family.learned_tokens)
+    return pixels + 1 + family.learned_tokens + tokens
+
+
+def _picture_problems(shape: Shape, stage: str, config: Config) -> list[Problem]:
+    """What is of texts alone."""
+    if not _family(shape.config).pictures:
+        return []
+    kind, problems = str(shape.config["model_type"]), list[Problem]()
+    if stage == "prune" and getattr(config, "vocabulary", False):
+        problems.append(Problem("vocabulary", f"{kind} reads pictures: it has no vocabulary", "leave it off"))
+    if stage == "factorize" and "embedding" in getattr(config, "modules", ()):
+        problems.append(Problem("modules", f"{kind} has no table of tokens to factorize", "use attention or ffn"))
+    if stage == "distill" and getattr(config, "altered_copies", False):
+        problems.append(
+            Problem("altered_copies", f"texts can be altered so, and {kind} reads pictures", "leave it at 0")
+        )
+    if stage == "mlm-pretrain":
+        problems.append(Problem("stage", f"it learns from masked words, and {kind} reads pictures", "leave it out"))
+    if stage == "trim" and getattr(config, "length", False):
+        problems.append(Problem("length", "every picture has the same number of tokens", "leave it at 0"))
+    return problems
 
 
 def _relative_positions(config: ModelConfig) -> tuple[int, int]:
@@ -256,7 +291,9 @@ def _narrowing(config: Config) -> float:
     return WIDTH.get(method, 1.0) / (4 if method.startswith("int") else 2)
 
 
-def _tokens(tables: Mapping[SplitName, Table], names: tuple[SplitName, ...]) -> float:
+def _tokens(tables: Mapping[SplitName, Table], names: tuple[SplitName, ...], task: Task) -> float:
+    if task_kind(task).pictures:
+        return float(sum(task.max_length * len(tables[name]) for name in names if name in tables))
     texts = [text for name in names if name in tables for text in tables[name].all_texts()]
     return sum(len(text.split()) * TOKENS_PER_WORD + 2 for text in texts)
 

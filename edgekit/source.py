@@ -8,6 +8,7 @@ from pathlib import Path
 from edgekit.artifact import MANIFEST, Artifact, Task, TaskKind
 from edgekit.errors import ModelError
 from edgekit.model_config import label_names, positions, read_config
+from edgekit.nn.architecture import picture_length
 from edgekit.sentence_modules import MODULES
 
 __all__ = ["open_model", "resolve_model"]
@@ -17,6 +18,7 @@ HEADS: dict[str, TaskKind] = {
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "ForSentenceSimilarity": "sentence-similarity",
+    "ForImageClassification": "image-classification",
 }
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "tokenizer.model", "sentencepiece.bpe.model", "1_Pooling/config.json"]
 
@@ -77,7 +79,8 @@ def _from_hub(name: str) -> Path:
 
 
 def _task_of(folder: Path) -> Task | None:
-    """The task of a folder that already is a classifier, an embedder or a language model; None for a bare encoder.
+    """The task of a folder that already is a classifier, an embedder or a language model; None for a bare encoder, or
+    for one with two heads (DeiT's with a teacher).
 
     The longest input defaults to 128 tokens, a question answerer's window to 384, a language model's and a
     text-to-text model's input to 512, or less where there are fewer positions.
@@ -89,12 +92,14 @@ def _task_of(folder: Path) -> Task | None:
         return Task(kind="language-modeling", max_length=min(512, positions(config) or 512))
     if config.get("is_encoder_decoder") and ("ForConditionalGeneration" in architectures or "MTModel" in architectures):
         return Task(kind="text-to-text", max_length=min(512, positions(config) or 512))
-    kind = next((kind for name, kind in HEADS.items() if name in architectures), None)
+    kind = next((kind for name, kind in HEADS.items() if f"{name}'" in architectures), None)
     longest = min(128, positions(config) or 128)
     if kind == "sentence-similarity" or (kind is None and (folder / MODULES).is_file()):
         return Task(kind="sentence-similarity", max_length=longest)
     if kind is None or not names:
         return None
+    if kind == "image-classification":
+        return Task(kind=kind, labels=names, max_length=picture_length(folder))
     if kind == "question-answering":
         segments = config.get("type_vocab_size", 1) == 2  # where there are two, its training told the texts apart
         return Task(

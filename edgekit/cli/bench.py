@@ -52,8 +52,16 @@ command = click.Command(
         click.Option(
             ["--baseline"], type=click.Path(path_type=Path, exists=True), help="What 1x is. [default: the first one]"
         ),
-        click.Option(["--data"], required=True, help="Real inputs: csv, tsv, jsonl, parquet, CoNLL or hub:OWNER/NAME."),
-        click.Option(["--text-column"], default="", help="Column of the text. [default: text; of words tokens]"),
+        click.Option(
+            ["--data"],
+            required=True,
+            help="Real inputs: csv, tsv, jsonl, parquet, CoNLL, hub:OWNER/NAME, or a folder of pictures by label.",
+        ),
+        click.Option(
+            ["--text-column"],
+            default="",
+            help="Column of the text. [default: text; of words tokens; of pictures image]",
+        ),
         click.Option(["--pair-column"], default="", help="Column of the second text, for pairs."),
         click.Option(["--label-column"], default="", help="Column of the label; with it, accuracy is measured too."),
         click.Option(

@@ -58,10 +58,13 @@ def command(
     from edgekit.diagnose import diagnose, measure_profile
     from edgekit.inspect import find_artifact
     from edgekit.machine import default_threads, describe
+    from edgekit.tasks.encoders import of_pictures
 
     found = find_artifact(artifact, store)
     other = find_artifact(parent, store) if parent else None
     most = min([length, *(a.task.max_length for a in (found, other) if a and a.task)])
+    if found.task and of_pictures(found.task.kind):
+        most = found.task.max_length
     shape = (batch, most, threads or default_threads())
     timed = measure_profile(found, *shape) if profile else None
     before = measure_profile(other, *shape) if profile and other else None

@@ -77,7 +77,7 @@ def _input_options(stage: Stage) -> list[click.Option]:
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
     if stage.reads:
         default = "" if stage.serves("token-classification") else "text"
-        others = "" if default else "; of labelled words: tokens; of questions: question"
+        others = "" if default else "; of labelled words: tokens; of questions: question; of pictures: image"
         help_ = f"Column of the text. [default: text{others}]"
         options.append(click.Option(["--text-column"], default=default, help=help_))
     if stage.reads and language:
@@ -93,7 +93,8 @@ def _input_options(stage: Stage) -> list[click.Option]:
                 show_default=True,
                 help="What the model is for. Labelled words are read from columns tokens and labels, or a CoNLL file; "
                 "questions from columns question, context and answers, or a JSON file as SQuAD's; scored pairs from "
-                "sentence1, sentence2 and score.",
+                "sentence1, sentence2 and score; pictures from columns image and label, or a folder with a sub-folder "
+                "for each label.",
             ),
             click.Option(
                 ["--pair-column"], default="", help="Column of the second text, for pairs. [of questions: context]"
@@ -102,7 +103,11 @@ def _input_options(stage: Stage) -> list[click.Option]:
                 ["--label-column"], default="", help="Column of the label. [default: label, where the stage trains]"
             ),
             click.Option(
-                ["--max-length"], type=click.IntRange(4), default=64, show_default=True, help="Longest input, tokens."
+                ["--max-length"],
+                type=click.IntRange(4),
+                default=64,
+                show_default=True,
+                help="Longest input, tokens. Pictures are all as long.",
             ),
             click.Option(
                 ["--segments/--no-segments"], default=False, help="Tell the two texts of a pair apart by type ids."

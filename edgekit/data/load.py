@@ -1,4 +1,4 @@
-"""Data sets from csv, tsv, jsonl, parquet, CoNLL, SQuAD's JSON, plain text, or the hub, into a `Table`.
+"""Data sets from csv, tsv, jsonl, parquet, CoNLL, SQuAD's JSON, plain text, folders of pictures, or the hub: a `Table`.
 
 Every problem names the file and the row.
 """
@@ -11,11 +11,13 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from edgekit.artifact import Frozen
 from edgekit.data.conll import read_conll
+from edgekit.data.pictures import find_pictures, read_folder
 from edgekit.data.squad import answers_label, read_squad
 from edgekit.data.table import LabelKind, Table
 from edgekit.errors import DataError, MissingExtraError, Problem
@@ -36,13 +38,15 @@ class Columns(Frozen):
     For labels of words, the text and the label are lists, or texts with a space between words; a CoNLL file has them
     as columns `tokens` and `labels`. For answers, the text is the question, the pair its context, and the label a list
     of answers, each its text and answer_start, as SQuAD's JSON has them. A csv or tsv file whose columns are all named
-    by number, from "1", has no header.
+    by number, from "1", has no header. `pictures`: the text is a picture: a path (from the data file's folder), or
+    {"bytes", "path"}.
     """
 
     text: str = "text"
     pair: str = ""
     label: str = ""  # empty: unlabeled
     label_kind: LabelKind = "class"
+    pictures: bool = False
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -50,23 +54,34 @@ class Columns(Frozen):
 
 
 def load_table(source: str, columns: Columns, *, split: str = "train", rows: int = 0) -> Table:
-    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet, .conll, .json, .txt), shipped data (`package:FILE`), or the
-    hub (`hub:OWNER/NAME[:CONFIG]`). Labels of words come from a file of any other ending as CoNLL.
+    """Read `source`: a file (.csv, .tsv, .jsonl, .parquet, .conll, .json, .txt), shipped data (`package:FILE`), the hub
+    (`hub:OWNER/NAME[:CONFIG]`), or of pictures a folder with a sub-folder for each label. Labels of words come from a
+    file of any other ending as CoNLL.
 
     Plain text becomes rows of about 4,000 characters that end with a line, unchanged, in no column. `split` picks the
     hub data set's split; `rows` > 0 keeps the first so many. Raises DataError for a missing file or column, wrong
     encoding, an empty file, or broken rows (each with its number, counted from 1 after the header).
     """
+    base = Path()
     if source.startswith("hub:"):
-        header, records = _read_hub(source.removeprefix("hub:"), split)
+        header, records = _read_hub(source.removeprefix("hub:"), split, pictures=columns.pictures)
+    elif columns.pictures and Path(source).is_dir():
+        base = Path(source)
+        header, records = read_folder(base, columns.text, columns.label)
     else:
         path = _shipped(source) if source.startswith("package:") else Path(source)
         if path.suffix.lower() == ".txt" and path.is_file():
             texts = _pieces(path)
             return Table(texts[:rows] if rows else texts, name=source)
+        base = path.parent
         header, records = _read_file(path, columns)
     _check_columns(source, header, columns)
-    table = _to_table(source, records, columns)
+    if columns.pictures:
+        records, pictures, broken = find_pictures(records, columns.text, base)
+        _raise_broken(source, broken)
+        table = replace(_to_table(source, records, columns), pictures=pictures)
+    else:
+        table = _to_table(source, records, columns)
     return table.head(rows) if rows else table
 
 
@@ -188,7 +203,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
     return list(table.column_names), table.to_pylist()
 
 
-def _read_hub(name: str, split: str) -> tuple[list[str], list[Row]]:
+def _read_hub(name: str, split: str, *, pictures: bool) -> tuple[list[str], list[Row]]:
     try:
         import datasets
     except ImportError:
@@ -199,6 +214,8 @@ def _read_hub(name: str, split: str) -> tuple[list[str], list[Row]]:
     except (OSError, ValueError) as error:  # datasets' own errors are subclasses of these two
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"hub data set {name!r}, split {split!r}: {reason}") from None
+    for column in [c for c, f in data.features.items() if pictures and isinstance(f, datasets.Image)]:
+        data = data.cast_column(column, datasets.Image(decode=False))  # files as they are: {"bytes", "path"}
     names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
     records: list[Row] = [{c: names[c][v] if c in names and v >= 0 else v for c, v in r.items()} for r in data]
     return list(data.column_names), records

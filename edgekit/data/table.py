@@ -1,10 +1,11 @@
-"""A data set in memory: texts (or pairs of texts) and, where there are any, labels."""
+"""A data set in memory: texts (or pairs of texts, or pictures) and, where there are any, labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from edgekit.digest import digest_json
@@ -21,7 +22,8 @@ LabelKind = Literal["class", "words", "answers", "score"]
 class Table:
     """`texts[i]`, `pairs[i]` (second text; None for single texts), `labels[i]` ("" for a row without; None: all are).
 
-    Where labels are of words, a text is its words with one space between.
+    Where labels are of words, a text is its words with one space between. Of pictures a text is the sha256 of the file;
+    `pictures` says where that is, or holds its bytes.
     """
 
     texts: tuple[str, ...]
@@ -29,6 +31,7 @@ class Table:
     labels: tuple[str, ...] | None = None
     name: str = "data"
     label_kind: LabelKind = "class"
+    pictures: Mapping[str, Path | bytes] = field(default_factory=dict, repr=False, hash=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -59,12 +62,11 @@ class Table:
     def take(self, rows: Iterable[int]) -> Table:
         """The rows with these numbers, in this order."""
         chosen = list(rows)
-        return Table(
-            tuple(self.texts[r] for r in chosen),
-            tuple(self.pairs[r] for r in chosen) if self.pairs else None,
-            tuple(self.labels[r] for r in chosen) if self.labels else None,
-            self.name,
-            self.label_kind,
+        return replace(
+            self,
+            texts=tuple(self.texts[r] for r in chosen),
+            pairs=tuple(self.pairs[r] for r in chosen) if self.pairs else None,
+            labels=tuple(self.labels[r] for r in chosen) if self.labels else None,
         )
 
     def head(self, count: int) -> Table:

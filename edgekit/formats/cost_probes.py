@@ -157,6 +157,8 @@ def random_structures(widths: Widths, unit: int, count: int, seed: int) -> list[
 
 
 def _mean_tokens(probes: Probes) -> float:
+    if probes.feed.inputs.pixels is not None:
+        return float(probes.task.max_length)
     from edgekit.runtimes.token_ids import token_ids
 
     with tempfile.TemporaryDirectory() as folder:

@@ -69,6 +69,9 @@ def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]
     """
     if task.kind == "sentence-similarity":
         return [Problem("task", "edgekit writes no sentence embedder as GGUF", TO_ONNX)]
+    if task.kind == "image-classification":
+        what = "llama.cpp runs vision transformers in its multimodal projectors alone, not as classifiers"
+        return [Problem("task", what, "export to ONNX instead")]
     if task.kind != "text-classification":
         return [Problem("task", f"llama.cpp has no {task.kind} for encoders: its heads answer once a text", TO_ONNX)]
     kind = str(config.get("model_type"))

@@ -1,4 +1,4 @@
-"""An encoder and its head as one ONNX file with dynamic batch and length.
+"""An encoder and its head as one ONNX file with dynamic batch and, of texts, length.
 
 `torch.onnx` does the conversion. Attention leaves torch as ONNX Runtime's own `MultiHeadAttention` operator, through
 Transformers' attention interface, so nothing has to be pattern-matched back together afterwards and pruned head counts
@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import Task
 from edgekit.nn.embedder import pooling_of
 from edgekit.nn.head import output_of
+from edgekit.nn.layers import backbone
+from edgekit.pictures import picture_shape
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +31,8 @@ ATTENTION = "edgekit_ort"
 
 
 def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: bool = True) -> None:
-    """Export to `out_file`; inputs int64 (batch, length), output `logits` float32: (batch, labels), token by token
-    (batch, length, labels), or embeddings (batch, width).
+    """Export to `out_file`; inputs int64 (batch, length), or `pixel_values` float32 (batch, channels, height, width);
+    output `logits` float32: (batch, labels), token by token (batch, length, labels), or embeddings (batch, width).
 
     `token_type_ids` is an input only where the task tells segments apart; otherwise its zeros are part of the graph.
     `rewrite`: leave out what the output never reads and what no text changes (see `onnx_rewrite`, `onnx_fold`); the
@@ -43,13 +46,11 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
     model = model.to("cpu").eval()
     if model._supports_attention_backend:  # the others compute attention by themselves
         model.set_attn_implementation(ATTENTION)
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if task.segments else [])]
-    example = torch.ones((2, 8), dtype=torch.long)
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    names, example, axes = _inputs(model, task)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations; what it gets wrong, parity shows
         program = torch.onnx.export(
-            _logits_only(model),
+            _logits_only(model, names),
             tuple(example.clone() for _ in names),
             dynamo=True,
             dynamic_shapes=(tuple(axes for _ in names),),
@@ -63,9 +64,21 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
     _tidy(out_file, task.max_length if rewrite else 0, first_only=reads_first_token(model, task))
 
 
+def _inputs(model: PreTrainedModel, task: Task) -> tuple[list[str], torch.Tensor, dict[int, Any]]:
+    """Names of the inputs, an example of each, and the axes that vary."""
+    import torch
+
+    batch = torch.export.Dim("batch")
+    if backbone(model)[1].pictures:
+        shape = picture_shape(model.config.to_dict())
+        return ["pixel_values"], torch.zeros((2, *shape)), {0: batch}
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if task.segments else [])]
+    return names, torch.ones((2, 8), dtype=torch.long), {0: batch, 1: torch.export.Dim("length")}
+
+
 def reads_first_token(model: PreTrainedModel, task: Task) -> bool:
     """Whether the output may stand on the first token alone: a classifier's head, or an embedding that is its state."""
-    return task.kind == "text-classification" or pooling_of(model) == "cls"
+    return task.kind in ("text-classification", "image-classification") or pooling_of(model) == "cls"
 
 
 def operators(file: Path) -> dict[str, int]:
@@ -76,7 +89,7 @@ def operators(file: Path) -> dict[str, int]:
     return dict(Counter(node.op_type for node in graph.node))
 
 
-def _logits_only(model: PreTrainedModel) -> torch.nn.Module:
+def _logits_only(model: PreTrainedModel, names: Sequence[str]) -> torch.nn.Module:
     import torch
 
     class Logits(torch.nn.Module):
@@ -85,8 +98,7 @@ def _logits_only(model: PreTrainedModel) -> torch.nn.Module:
             self.model = model
 
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            arguments = dict(zip(("input_ids", "attention_mask", "token_type_ids"), inputs, strict=False))
-            return output_of(self.model, arguments)
+            return output_of(self.model, dict(zip(names, inputs, strict=True)))
 
     return Logits().eval()
 

@@ -15,11 +15,13 @@ from edgekit.artifact import Task
 from edgekit.errors import ModelError, Problem
 from edgekit.model_config import FILE, ModelConfig, number, read_config
 from edgekit.nn.families import FAMILIES, Family, family_of
+from edgekit.pictures import picture_tokens, settings_of
+from edgekit.tasks.encoders import ENCODER_TASKS
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_architecture", "check_task", "misfits", "open_config", "sound"]
+__all__ = ["check_architecture", "check_task", "misfits", "open_config", "picture_length", "reads_pictures", "sound"]
 
 OF_LAYER = (
     "attention",
@@ -32,7 +34,7 @@ OF_LAYER = (
     "ffn_down",
     "ffn_norm",
 )
-OF_BACKBONE = ("layers", "word_embeddings", "position_embeddings", "type_embeddings", "embedding_norm")
+OF_BACKBONE = ("layers", "patches", "word_embeddings", "position_embeddings", "type_embeddings", "embedding_norm")
 
 
 def check_architecture(folder: Path) -> None:
@@ -51,11 +53,35 @@ def check_architecture(folder: Path) -> None:
         raise ModelError(f"{folder / FILE}: {family.config_hidden} {hidden} is not a multiple of {heads} heads")
 
 
-def misfits(folder: Path, max_length: int, *, segments: bool) -> list[Problem]:
-    """What a task's texts have that the model does not take. Raises ModelError as `check_architecture` does."""
+def reads_pictures(folder: Path) -> bool:
+    """Whether the folder's model is one of `FAMILIES` that reads pictures. Raises ModelError as `read_config` does."""
+    family = FAMILIES.get(str(read_config(folder)["model_type"]))
+    return family is not None and family.pictures
+
+
+def picture_length(folder: Path) -> int:
+    """How many tokens a picture is to the folder's model. Raises ModelError for a model of texts, or sizes that cannot
+    be."""
+    config = read_config(folder)
+    family = family_of(str(config["model_type"]))
+    if not family.pictures:
+        known = ", ".join(name for name, family in FAMILIES.items() if family.pictures)
+        raise ModelError(f"{folder}: {config['model_type']} reads texts, not pictures", hint=f"of pictures: {known}")
+    return picture_tokens(config, family.learned_tokens)
+
+
+def misfits(folder: Path, max_length: int, *, segments: bool, pictures: bool = False) -> list[Problem]:
+    """What a task's texts, or pictures, have that the model does not take. Raises ModelError as `check_architecture`
+    does, and for settings of pictures that are not known."""
     check_architecture(folder)
     config = read_config(folder)
     family = family_of(str(config["model_type"]))
+    if family.pictures != pictures:
+        read, given = ("pictures", "texts") if family.pictures else ("texts", "pictures")
+        return [Problem("task.kind", f"the task is of {given}, and {config['model_type']} reads {read}")]
+    if pictures:
+        settings_of(folder)
+        return [Problem("task.segments", "pictures have no second text", "use segments=false")] if segments else []
     found = []
     positions = number(config, "max_position_embeddings") - family.position_offset
     if max_length > positions:
@@ -74,7 +100,8 @@ def _token_types(config: ModelConfig) -> int:
 
 def check_task(folder: Path, task: Task) -> None:
     """Raises ModelError for texts that the model does not take."""
-    for problem in misfits(folder, task.max_length, segments=task.segments):
+    pictures = ENCODER_TASKS[task.kind].pictures
+    for problem in misfits(folder, task.max_length, segments=task.segments, pictures=pictures):
         raise ModelError(f"{folder}: {problem.what}", hint=problem.hint)
 
 
@@ -117,13 +144,16 @@ def _unknown(folder: Path) -> ModelError:
 
 
 def _skeleton(folder: Path) -> torch.nn.Module:
-    """The classifier without memory for its weights. Raises ModelError where Transformers has none."""
+    """The classifier, of texts or else of pictures, without memory for its weights. Raises ModelError where
+    Transformers has none."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
     config = open_config(folder)
+    of_pictures = type(config) in AutoModelForImageClassification._model_mapping
+    classifier = AutoModelForImageClassification if of_pictures else AutoModelForSequenceClassification
     with sound(folder), torch.device("meta"):
-        model: torch.nn.Module = AutoModelForSequenceClassification.from_config(config)
+        model: torch.nn.Module = classifier.from_config(config)
     return model
 
 

@@ -36,9 +36,13 @@ class Calibration:
     batch_size: int
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], Loss]]:
-        """Batches of model inputs (batch, length), similar lengths together, each with its loss summed over them."""
+        """Batches of model inputs (batch, ...), similar lengths together, each with its loss summed over them."""
         for units in self._batches():
             yield self.encoded.batch(self.examples.fed(units)), self._loss(units)
+
+    def masks(self) -> Iterator[torch.Tensor]:
+        """(batch, length) bool of each batch: its tokens that are no padding."""
+        return (self.encoded.mask(self.examples.fed(units)) for units in self._batches())
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -132,11 +136,11 @@ def run(
     """Run the model over the examples, without gradients; yields each batch's mask (batch, length) of real tokens."""
     import torch
 
-    for inputs, _ in (progress or Silent()).track(calibration, label, len(calibration)):
-        on_device = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+    batches = (progress or Silent()).track(calibration, label, len(calibration))
+    for (inputs, _), mask in zip(batches, calibration.masks(), strict=True):
         with torch.inference_mode():
-            model(**on_device)
-        yield on_device["attention_mask"].bool()
+            model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
+        yield mask.to(model.device)
 
 
 def groups(model: PreTrainedModel, paths: Sequence[str], room: int = 256 * 2**20) -> Iterator[list[str]]:

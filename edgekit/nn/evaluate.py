@@ -43,13 +43,13 @@ def logits_of(
 
     model.eval()
     found: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(encoded)
-    plan = list(batches(encoded, BATCH))
+    plan, lengths = list(batches(encoded, BATCH)), encoded.lengths
     with torch.inference_mode():
         for rows in progress.track(plan, label, total=len(plan)) if progress else plan:
             batch = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
             output = output_of(model, batch).float().cpu().numpy()
             for row, answer in zip(rows, output, strict=True):
-                found[row] = answer[: len(encoded.ids[row])] if answer.ndim == 2 else answer[None]
+                found[row] = answer[: lengths[row]] if answer.ndim == 2 else answer[None]
     return np.concatenate(found)
 
 
@@ -68,10 +68,11 @@ def validation_figures(logits: NDArray[np.float32], examples: Examples) -> dict[
 
 
 def truncated_rows(folder: Path, table: Table, task: Task, encoded: Encoded) -> int:
-    """How many rows lost tokens to `task.max_length`; none of a task that cuts a text into several."""
-    if task_kind(task).cuts:
+    """How many rows lost tokens to `task.max_length`; none of a task that cuts a text into several, or
+    whose pictures are all as long."""
+    if task_kind(task).cuts or task_kind(task).pictures:
         return 0
-    full = [row for row, ids in enumerate(encoded.ids) if len(ids) >= task.max_length]
+    full = [row for row, length in enumerate(encoded.lengths) if length >= task.max_length]
     if not full:
         return 0
     longer = tokenize(

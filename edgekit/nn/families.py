@@ -7,7 +7,7 @@ query, key and value says that it makes all three, one third of its rows each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekit.errors import ModelError
 
@@ -21,10 +21,12 @@ class Family:
     backbone: str
     layers: str = "encoder.layer"
     group_layers: str = ""  # ALBERT: `layers` lists groups that are computed many times; the list of layers in each
-    word_embeddings: str = "embeddings.word_embeddings"
+    patches: str = ""  # of pictures: the convolution that makes a token of each patch
+    learned_tokens: int = 0  # of pictures: tokens beside those of the patches; a classifier reads the first
+    word_embeddings: str | None = "embeddings.word_embeddings"
     position_embeddings: str | None = "embeddings.position_embeddings"
     type_embeddings: str | None = "embeddings.token_type_embeddings"
-    embedding_norm: str = "embeddings.LayerNorm"
+    embedding_norm: str | None = "embeddings.LayerNorm"
     attention: str = "attention.self"
     query: str = "attention.self.query"
     key: str = "attention.self.key"
@@ -50,6 +52,11 @@ class Family:
     position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
 
     @property
+    def pictures(self) -> bool:
+        """Whether it reads pictures instead of texts."""
+        return bool(self.patches)
+
+    @property
     def fused(self) -> bool:
         """Whether one matrix makes queries, keys and values, in this order."""
         return self.query == self.key == self.value
@@ -57,6 +64,27 @@ class Family:
 
 BERT = Family(backbone="bert")
 ROBERTA = Family(backbone="roberta", position_offset=2)
+VIT = Family(  # its positions are no module, but a parameter of as many rows as a picture has tokens
+    backbone="vit",
+    layers="layers",
+    patches="embeddings.patch_embeddings.projection",
+    learned_tokens=1,
+    word_embeddings=None,
+    position_embeddings=None,
+    type_embeddings=None,
+    embedding_norm=None,
+    attention="attention",
+    query="attention.q_proj",
+    key="attention.k_proj",
+    value="attention.v_proj",
+    attention_output="attention.o_proj",
+    attention_norm="layernorm_after",
+    ffn_up="mlp.fc1",
+    ffn_down="mlp.fc2",
+    ffn_norm=None,
+    head_size_attribute="head_dim",
+    head_width_attributes=(),
+)
 FAMILIES: dict[str, Family] = {  # by config.json's model_type
     "bert": BERT,
     "roberta": ROBERTA,
@@ -140,6 +168,8 @@ FAMILIES: dict[str, Family] = {  # by config.json's model_type
         config_ffn="hidden_dim",
         config_hidden="dim",
     ),
+    "vit": VIT,
+    "deit": replace(VIT, backbone="deit", learned_tokens=2),
 }
 
 

@@ -37,7 +37,7 @@ def follow(
     """
     from edgekit.nn.load import encoder_layers
 
-    masks = [inputs["attention_mask"].bool() for inputs, _ in calibration]
+    masks = list(calibration.masks())
     ours, theirs = _Stream.of(cut, calibration), _Stream.of(intact, calibration)
     errors = []
     layers = range(len(encoder_layers(cut)))

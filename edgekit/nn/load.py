@@ -12,10 +12,11 @@ from pydantic import Field, ValidationError
 from edgekit.artifact import Frozen, TaskKind
 from edgekit.errors import ModelError
 from edgekit.model_config import SPAN
-from edgekit.nn.architecture import check_architecture, open_config, sound
+from edgekit.nn.architecture import check_architecture, open_config, reads_pictures, sound
 from edgekit.nn.embedder import Embedders, pooling_of, set_pooling
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.layers import backbone, encoder_layers
+from edgekit.pictures import PREPROCESSOR
 from edgekit.sentence_modules import read_pooling, write_modules
 from edgekit.tasks.encoders import ENCODER_TASKS
 
@@ -45,7 +46,11 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
     "chat_template.jinja",
+    PREPROCESSOR,
 )
+
+
+TWO_HEADS = ("cls_classifier.", "distillation_classifier.")  # DeiT's, in a class that is not loaded here
 
 
 class Edits(Frozen):
@@ -96,6 +101,8 @@ def load_classifier(
     check_architecture(folder)
     config = open_config(folder)
     family = family_of(config.model_type)
+    if family.pictures:  # DeiT has another class, with two heads
+        config.architectures = [name.removesuffix("WithTeacher") for name in config.architectures or ()]
     names = labels or (SPAN if kind == "question-answering" else tuple(config.id2label.values()))
     if tuple(config.id2label.values()) != names:
         config.id2label = dict(enumerate(names))
@@ -193,13 +200,15 @@ def is_trained(folder: Path, kind: TaskKind = "text-classification") -> bool:
         return True
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
-            if any("classifier" in name or "qa_outputs" in name for name in file.keys()):  # noqa: SIM118 (not a dict)
+            names = [name for name in file.keys() if not name.startswith(TWO_HEADS)]  # noqa: SIM118 (not a dict)
+            if any("classifier" in name or "qa_outputs" in name for name in names):
                 return True
     return False
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ModelError unless the folder holds config.json, safetensors weights and a fast tokenizer."""
+    """Raises ModelError unless the folder holds config.json, safetensors weights, and a fast tokenizer or, for a model
+    of pictures, how they become pixels."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json", hint="give a Transformers model folder")
     if not list(folder.glob("*.safetensors")):
@@ -211,6 +220,10 @@ def check_folder(folder: Path) -> None:
                 hint=hint,
             )
         raise ModelError(f"{folder} has no model.safetensors")
+    if reads_pictures(folder):
+        if not (folder / PREPROCESSOR).is_file():
+            raise ModelError(f"{folder} has no {PREPROCESSOR}", hint="save the image processor beside the weights")
+        return
     if not any(
         (folder / n).is_file()
         for n in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
@@ -221,7 +234,8 @@ def check_folder(folder: Path) -> None:
 def save_model(model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits: Edits | None = None) -> None:
     """Write config.json, model.safetensors (float32), the tokenizer, edits.json where it is not empty, and how an
     embedder pools."""
-    model.to("cpu").save_pretrained(out, safe_serialization=True)
+    plain = edits is None or edits.empty  # else only `load_classifier` opens it, by the names that modules have
+    model.to("cpu").save_pretrained(out, safe_serialization=True, save_original_format=plain)
     if pooling := pooling_of(model):
         write_modules(out, pooling, int(getattr(model.config, backbone(model)[1].config_hidden)))
     if edits is not None and not edits.empty:
@@ -231,10 +245,10 @@ def save_model(model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Copy the tokenizer; where there are only a slow one's files, Transformers makes `tokenizer.json`."""
+    """Copy the tokenizer (of a slow one's files, Transformers makes `tokenizer.json`), or the settings of pictures."""
     import shutil
 
-    if not (source / "tokenizer.json").is_file():
+    if not (source / "tokenizer.json").is_file() and not reads_pictures(source):
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False).save_pretrained(out)

@@ -46,8 +46,7 @@ def rounded(model: PreTrainedModel, settings: ClassifierTraining) -> Iterator[No
     found: dict[nn.Module, Callable[[torch.Tensor], torch.Tensor]] = {
         module: partial(_linear, module) for module in model.modules() if isinstance(module, nn.Linear)
     }
-    if tables != "keep":
-        table = _table(model)
+    if tables != "keep" and (table := _table(model)) is not None:
         if tables == "int4" and table.embedding_dim % BLOCK:
             what = f"token embeddings of {table.embedding_dim} do not divide into int4 blocks of {BLOCK}"
             raise StageError(what, hint="use --qat-embeddings int8")
@@ -107,10 +106,12 @@ def _embedding(module: torch.nn.Embedding, tables: Tables, ids: torch.Tensor) ->
     return rounded_rows(functional.embedding(ids, module.weight, module.padding_idx), tables)
 
 
-def _table(model: PreTrainedModel) -> torch.nn.Embedding:
-    """The token embeddings; of a factorized table the one that is looked up."""
+def _table(model: PreTrainedModel) -> torch.nn.Embedding | None:
+    """The token embeddings; of a factorized table the one that is looked up; None of a model of pictures."""
     from torch import nn
 
     root, family = backbone(model)
+    if family.word_embeddings is None:
+        return None
     found = root.get_submodule(family.word_embeddings)
     return next(module for module in found.modules() if isinstance(module, nn.Embedding))

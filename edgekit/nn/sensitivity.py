@@ -94,11 +94,12 @@ def _gradients(
     generator = torch.Generator().manual_seed(seed)
     modules = {path: model.get_submodule(path) for path in paths}
     with torch.enable_grad(), capture_inputs(modules) as read, capture(modules) as written:
-        for inputs, _ in (progress or Silent()).track(calibration, "sensitivity", len(calibration)):
+        batches = (progress or Silent()).track(calibration, "sensitivity", len(calibration))
+        for (inputs, _), real in zip(batches, calibration.masks(), strict=True):
             logits = output_of(model, {name: tensor.to(model.device) for name, tensor in inputs.items()})
             drawn = torch.randn(logits.shape, generator=generator).to(logits.device)
             drawn = drawn - drawn.mean(-1, keepdim=True)
-            mask = inputs["attention_mask"].bool().to(logits.device)
+            mask = real.to(logits.device)
             if logits.ndim == 3:  # an answer for each token
                 drawn = drawn * mask[..., None]
             gradients = torch.autograd.grad((logits * drawn).sum(), [written[path] for path in paths])

@@ -188,7 +188,8 @@ def settle(model: PreTrainedModel) -> Edits:
     widths = {layer: ffn_width(model, layer) for layer in layers}
     if len(set(widths.values())) == 1:
         setattr(model.config, family.config_ffn, widths[0])
-    model.config.vocab_size = root.get_submodule(family.word_embeddings).num_embeddings
+    if family.word_embeddings:
+        model.config.vocab_size = root.get_submodule(family.word_embeddings).num_embeddings
     full_width, full_heads = getattr(model.config, family.config_ffn), getattr(model.config, family.config_heads)
     heads = {layer: head_count(model, layer) for layer in layers}
     return Edits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,8 +97,8 @@ class Insides:
         import torch
 
         sites = self._sites(self.teacher, 1)
-        tokens = sum(len(ids) for ids in self.teacher_rows.ids)
-        if 2 * tokens * hidden_width(self.teacher) * len(sites) > REMEMBERED_BYTES:
+        lengths = self.teacher_rows.lengths
+        if 2 * sum(lengths) * hidden_width(self.teacher) * len(sites) > REMEMBERED_BYTES:
             return self
         found: list[dict[str, torch.Tensor]] = [{} for _ in range(len(self.teacher_rows))]
         with torch.no_grad(), capture(sites) as told:
@@ -107,15 +108,21 @@ class Insides:
                 for name, states in told.items():
                     half = states.to("cpu", torch.float16)
                     for place, row in enumerate(rows):
-                        found[row][name] = half[place, : len(self.teacher_rows.ids[row])].clone()
+                        found[row][name] = half[place, : lengths[row]].clone()
         return replace(self, remembered=tuple(found))
 
     def watched(self) -> dict[str, Site]:
         """What to capture in the student's forward pass."""
         return self._sites(self.student, 0)
 
+    @cached_property
+    def _alike(self) -> list[bool]:
+        return [
+            ours == theirs for ours, theirs in zip(self.student_rows.lengths, self.teacher_rows.lengths, strict=True)
+        ]
+
     def aligned(self, row: int) -> bool:
-        return len(self.student_rows.ids[row]) == len(self.teacher_rows.ids[row])
+        return self._alike[row]
 
     def losses(self, rows: list[int], seen: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """(hidden, relation) losses of what the student's modules put out on these rows; 0 where unused."""
@@ -126,14 +133,14 @@ class Insides:
         if not places:
             return nothing, nothing
         device = nothing.device
-        batch = {n: t.to(device) for n, t in self.teacher_rows.batch([rows[p] for p in places]).items()}
-        told = self._told([rows[p] for p in places], batch)
-        mask = batch["attention_mask"]
+        chosen = [rows[p] for p in places]
+        told = self._told(chosen, device)
+        mask = self.teacher_rows.mask(chosen).to(device).long()
         mine = {name: states[places][:, : mask.shape[1]] for name, states in seen.items()}
         with torch.autocast(device.type, enabled=False):
             return self._hidden(mine, told, mask, nothing), self._relations(mine, told, mask, nothing)
 
-    def _told(self, rows: list[int], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _told(self, rows: list[int], device: torch.device) -> dict[str, torch.Tensor]:
         """The teacher's states of these rows, (rows, length, width) each."""
         import torch
 
@@ -143,7 +150,7 @@ class Insides:
             padded = {n: torch.nn.utils.rnn.pad_sequence(c, batch_first=True) for n, c in columns.items()}
             return {name: states.float().to(self.teacher.device) for name, states in padded.items()}
         with torch.no_grad(), capture(self._sites(self.teacher, 1)) as told:
-            self.teacher(**batch)
+            self.teacher(**{name: tensor.to(device) for name, tensor in self.teacher_rows.batch(rows).items()})
         return told
 
     def _hidden(

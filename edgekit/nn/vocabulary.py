@@ -307,6 +307,7 @@ def prune_embedding(model: PreTrainedModel, kept: Sequence[int]) -> None:
     from edgekit.nn.load import backbone
 
     root, family = backbone(model)
+    assert family.word_embeddings is not None
     module = root.get_submodule(family.word_embeddings)
     table = module.codes if isinstance(module, LowRankEmbedding) else module
     assert isinstance(table, nn.Embedding)

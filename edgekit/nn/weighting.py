@@ -10,6 +10,7 @@ from edgekit.nn.calibration import Calibration, Moments, taps
 from edgekit.nn.importance import summed_loss
 from edgekit.nn.sensitivity import Sensitivity
 from edgekit.progress import Progress, Silent
+from edgekit.tasks.base import Tokens
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +72,7 @@ def frequency_weighting(calibration: Calibration, count: int) -> Weighting:
     """How often each of `count` tokens occurs: an embedding's input is one-hot, so this is its second moment."""
     import torch
 
+    assert isinstance(calibration.encoded, Tokens)  # pictures are not looked up
     ids = torch.tensor([i for row in calibration.encoded.ids for i in row])
     return Weighting(smooth(torch.bincount(ids, minlength=count).double()).sqrt())
 

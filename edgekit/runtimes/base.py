@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
 from edgekit.artifact import Artifact, Frozen, Task
+from edgekit.data.pictures import encoded_picture
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job, TokenIds
 from edgekit.model_config import padding_of
-from edgekit.tasks.encoders import ENCODER_TASKS, examples_of, rows_of
+from edgekit.pictures import settings_of
+from edgekit.tasks.base import Tokens
+from edgekit.tasks.encoders import ENCODER_TASKS, examples_of, of_pictures, rows_of
 
 __all__ = [
     "Cycle",
@@ -161,10 +165,11 @@ class WorkerRuntime:
 
     def job(self, artifact: Artifact, inputs: Inputs, call: Call) -> Job:
         """See `Runtime.job`."""
-        for name in filter(None, (self.model, self.tokenizer)):
+        tokenizer = self.tokenizer if inputs.pixels is None else None
+        for name in filter(None, (self.model, tokenizer)):
             if not (artifact.path / name).is_file():
                 raise DeviceError(f"{artifact.path}: no {name}, which {self.name} needs")
-        return Job(artifact, self.worker, self.model, self.tokenizer, inputs, call, self.provider, self.package)
+        return Job(artifact, self.worker, self.model, tokenizer, inputs, call, self.provider, self.package)
 
     def parse(self, raw: bytes) -> Samples:
         """See `Runtime.parse`."""
@@ -241,11 +246,15 @@ def task_of(artifact: Artifact) -> Task:
 
 
 def inputs_of(artifact: Artifact, table: Table, length: int | None = None, *, one: bool = True) -> Inputs:
-    """A table's rows as this artifact takes them, truncated at `length` tokens (without it, at the task's own).
+    """A table's rows as this artifact takes them, truncated at `length` tokens (without it, at the task's own); a
+    picture has as many as it has.
 
     `one`: of a task that cuts a text into several rows, the first of each, which is a longest one; else all of them.
     """
     task = task_of(artifact)
+    if of_pictures(task.kind):
+        files = tuple(b64encode(encoded_picture(table, row)).decode("ascii") for row in range(len(table)))
+        return Inputs(files, None, task.max_length, kind=task.kind, pixels=settings_of(artifact.path))
     longest, rows = length or task.max_length, rows_of(table, task.kind)
     return Inputs(
         rows.texts,
@@ -263,6 +272,7 @@ def _cut(artifact: Artifact, table: Table, task: Task, *, one: bool) -> TokenIds
     if task.kind not in ENCODER_TASKS or not ENCODER_TASKS[task.kind].cuts:
         return None
     examples = examples_of(artifact.path, table, task)
+    assert isinstance(examples.encoded, Tokens)
     ids, types = examples.encoded.ids, examples.encoded.types
     rows = [row for unit in range(len(table)) for row in (examples.fed([unit])[:1] if one else examples.fed([unit]))]
     return tuple((tuple(ids[row]), tuple(types[row] if types else [0] * len(ids[row]))) for row in rows)

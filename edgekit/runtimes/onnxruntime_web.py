@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit.artifact import Artifact
+from edgekit.errors import DeviceError
 from edgekit.jobs import Call, Inputs, Job
 from edgekit.runtimes.base import WorkerRuntime
 from edgekit.runtimes.token_ids import tokenized
@@ -15,7 +16,9 @@ __all__ = ["ONNXRUNTIME_WEB"]
 @dataclass(frozen=True)
 class _WebRuntime(WorkerRuntime):
     def job(self, artifact: Artifact, inputs: Inputs, call: Call) -> Job:
-        """See `Runtime.job`."""
+        """See `Runtime.job`. Raises DeviceError for pictures, which no page decodes here."""
+        if inputs.pixels is not None:
+            raise DeviceError(f"{artifact.path}: {self.name} is fed texts alone here", hint="measure pictures on cpu")
         return tokenized(super().job(artifact, inputs, call))
 
 

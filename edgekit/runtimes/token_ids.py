@@ -25,5 +25,7 @@ def token_ids(artifact: Artifact, inputs: Inputs) -> TokenIds:
 
 
 def tokenized(job: Job) -> Job:
-    """The job with its rows as token ids."""
+    """The job with its rows as token ids; with pictures, as it is."""
+    if job.inputs.pixels is not None:
+        return job
     return replace(job, inputs=replace(job.inputs, rows=token_ids(job.artifact, job.inputs)))

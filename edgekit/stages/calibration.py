@@ -27,6 +27,8 @@ def draw(
 
     table = context.calibration()
     labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
-    limit = min(128, model.config.max_position_embeddings - 2)
-    task = source.task or context.task or Task(labels=labels, max_length=limit, pair=table.pairs is not None)
+    task = source.task or context.task
+    if task is None:
+        limit = min(128, model.config.max_position_embeddings - 2)
+        task = Task(labels=labels, max_length=limit, pair=table.pairs is not None)
     return calibrate(folder, table, task, model_labels=labels, count=count, batch_size=batch_size, seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -172,6 +172,8 @@ def _lesson(source: Artifact, config: Distill, context: Context, task: Task, loa
     from edgekit.nn.teacher import teacher_logits
 
     train, validation, kind = context.split("train"), context.split("validation"), task_kind(task)
+    if config.altered_copies and kind.pictures:
+        raise StageError("altered_copies are of texts, and the task is of pictures", hint="leave altered_copies at 0")
     parts = [train, context.data["unlabeled"]] if "unlabeled" in context.data else [train]
     parts += [altered(train, config.altered_copies, config.seed)] if config.altered_copies else []
     if config.alpha_hard and train.labels is None:
@@ -226,7 +228,8 @@ def _joined(parts: list[Table]) -> Table:
     pairs = tuple(pair for part in parts for pair in part.pairs or ())
     texts, first = tuple(text for part in parts for text in part.texts), parts[0]
     labels = (*first.labels, *[""] * (len(texts) - len(first))) if first.labels else None
-    return Table(texts, pairs or None, labels, first.name, first.label_kind)
+    pictures = {name: where for part in parts for name, where in part.pictures.items()}
+    return replace(first, texts=texts, pairs=pairs or None, labels=labels, pictures=pictures)
 
 
 def _insides(
@@ -254,20 +257,15 @@ def _insides(
 
 
 def _beside(ours: Examples, theirs: Examples, units: int) -> Encoded:
-    """The teacher's row for each of the student's: a single pad, which no row of a student's is as long as, where a
-    text is cut into several rows and elsewhere than the student's."""
-    encoded, lengths = theirs.encoded, ours.encoded.lengths
-    ids, types = encoded.ids, encoded.types
+    """The teacher's row for each of the student's; none where a text is cut into several rows, and elsewhere than the
+    student's."""
+    lengths, others = ours.encoded.lengths, theirs.encoded.lengths
     found: list[int | None] = []
     for unit in range(units):
         own, rows = ours.fed([unit]), theirs.fed([unit])
-        cut_alike = [lengths[row] for row in own] == [len(ids[row]) for row in rows]
+        cut_alike = [lengths[row] for row in own] == [others[row] for row in rows]
         found += rows if cut_alike or len(own) == len(rows) == 1 else [None] * len(own)
-    return Encoded(
-        [[encoded.pad_id] if row is None else ids[row] for row in found],
-        None if types is None else [[0] if row is None else types[row] for row in found],
-        encoded.pad_id,
-    )
+    return theirs.encoded.pick(found)
 
 
 def _loss(

@@ -108,6 +108,8 @@ def chosen_modules(model: PreTrainedModel, parts: Sequence[Part]) -> list[str]:
 
     _, family = backbone(model)
     names = {"attention": ("query", "key", "value", "attention_output"), "ffn": ("ffn_up", "ffn_down"), "embedding": ()}
+    if "embedding" in parts and not family.word_embeddings:
+        raise StageError(f"{model.config.model_type} has no table of tokens to factorize", hint="use attention or ffn")
     paths = [f"{family.backbone}.{family.word_embeddings}"] if "embedding" in parts else []
     wanted = [name for piece, members in names.items() if piece in parts for name in members]
     paths += [part_path(model, i, name) for i in range(len(encoder_layers(model))) for name in wanted]

@@ -96,6 +96,7 @@ def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outco
     from edgekit.nn.device import seeded
     from edgekit.nn.factored import size_of
     from edgekit.nn.importance import Scores
+    from edgekit.nn.layers import backbone
     from edgekit.nn.load import copy_tokenizer, is_trained, load_classifier, save_model
     from edgekit.nn.surgery import settle
     from edgekit.stages.calibration import draw
@@ -104,6 +105,8 @@ def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outco
     trained = is_trained(source.path, kind)
     with seeded(config.seed, context.device):  # a classifier that is not there yet is drawn at random
         model = load_classifier(source.path, kind=kind, device=context.device)
+    if config.vocabulary and not backbone(model)[1].word_embeddings:
+        raise StageError(f"{model.config.model_type} reads pictures: it has no vocabulary", hint="leave vocabulary off")
     before, log = size_of(model), _Log()
     copy_tokenizer(source.path, out)
     if config.vocabulary:

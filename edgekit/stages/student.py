@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from edgekit.nn.families import Family
+
 __all__ = ["VERSION", "Student", "student"]
 
 VERSION = 2
@@ -120,8 +122,7 @@ def _carry_over(model: PreTrainedModel, fresh: PreTrainedModel) -> tuple[str, ..
 
     family = family_of(model.config.model_type)
     old, new = model.state_dict(), fresh.state_dict()
-    words = f"{family.backbone}.{family.word_embeddings}.weight"
-    basis = _basis(old[words], new[words].shape[1])
+    basis = _basis(_inputs(old, family), int(getattr(fresh.config, family.config_hidden)))
     prefix = f"{family.backbone}.{family.layers}."
     count, kept = (len(list(m.get_submodule(prefix[:-1]).children())) for m in (model, fresh))
     origin = _origin(count, kept)
@@ -137,6 +138,13 @@ def _carry_over(model: PreTrainedModel, fresh: PreTrainedModel) -> tuple[str, ..
                 tensor.copy_(fitted)
                 carried.append(name)
     return tuple(carried)
+
+
+def _inputs(weights: dict[str, torch.Tensor], family: Family) -> torch.Tensor:
+    """What writes the residual stream first, (rows, hidden): a row for each token, or each pixel of a patch."""
+    if not family.pictures:
+        return weights[f"{family.backbone}.{family.word_embeddings}.weight"]
+    return weights[f"{family.backbone}.{family.patches}.weight"].flatten(1).T
 
 
 def _origin_name(name: str, prefix: str, origin: list[int]) -> str:
@@ -160,6 +168,8 @@ def _basis(words: torch.Tensor, width: int) -> torch.Tensor | None:
 def _fit(old: torch.Tensor, new: torch.Tensor, basis: torch.Tensor | None, blocks: int = 1) -> torch.Tensor | None:
     """The old tensor in the new shape: as it is, projected to the new width, or cut (each of its `blocks` of rows by
     itself); None where neither makes sense."""
+    import torch
+
     if old.shape == new.shape:
         return old
     if basis is None:
@@ -169,6 +179,10 @@ def _fit(old: torch.Tensor, new: torch.Tensor, basis: torch.Tensor | None, block
         cut = tuple(slice(0, size) for size in (rows, *new.shape[1:]))
         fitted: torch.Tensor = old.reshape(blocks, -1, *old.shape[1:])[(slice(None), *cut)].flatten(0, 1)
         return fitted
+    if old.dim() > 2:  # of pictures: the patches' convolution, the positions and the learned tokens
+        axis = 0 if old.dim() == 4 else old.dim() - 1
+        narrowed: torch.Tensor = torch.tensordot(old, basis, dims=([axis], [0])).movedim(-1, axis)
+        return narrowed
     if old.dim() == 2 and old.shape[1] == basis.shape[0] and new.shape == (old.shape[0], basis.shape[1]):
         projected: torch.Tensor = old @ basis  # an embedding table
         return projected

@@ -28,6 +28,7 @@ __all__ = [
     "EncoderTask",
     "Examples",
     "Judged",
+    "Tokens",
     "agreement",
     "batches",
     "encoded_of",
@@ -36,9 +37,28 @@ __all__ = [
 ]
 
 
+class Encoded(Protocol):
+    """The rows that a model is fed: token ids, or pictures."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row, as the encoder sees them."""
+
+    def batch(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The model's inputs, by name, (batch, ...) each."""
+
+    def mask(self, rows: Sequence[int]) -> torch.Tensor:
+        """(batch, length) bool: the encoder's tokens that are no padding."""
+
+    def pick(self, rows: Sequence[int | None]) -> Encoded:
+        """These rows; for None one that is as long as no other, a single token."""
+
+
 @dataclass(frozen=True)
-class Encoded:
-    """Token ids of each row that a model is fed (ragged) and, where segments are told apart, token type ids."""
+class Tokens:
+    """Token ids of each row (ragged) and, where segments are told apart, token type ids; see `Encoded`."""
 
     ids: list[list[int]]
     types: list[list[int]] | None
@@ -70,6 +90,19 @@ class Encoded:
         if self.types is not None:
             batch["token_type_ids"] = types
         return batch
+
+    def mask(self, rows: Sequence[int]) -> torch.Tensor:
+        import torch
+
+        lengths = torch.tensor([len(self.ids[r]) for r in rows])
+        return torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
+
+    def pick(self, rows: Sequence[int | None]) -> Tokens:
+        return Tokens(
+            [[self.pad_id] if row is None else self.ids[row] for row in rows],
+            None if self.types is None else [[0] if row is None else self.types[row] for row in rows],
+            self.pad_id,
+        )
 
 
 @dataclass(frozen=True)
@@ -170,8 +203,8 @@ class EncoderTask:
     hold each row so many times: evidence (rows, k) and counts (samples, rows) to (samples,); None where an answer is
     right or wrong, so that exact tests serve. `labels`: the label names that a model of a table learns. `cuts`: a unit
     is cut into several rows, so runtimes are handed token ids instead of texts. `head`: whether it takes one that is
-    trained, beside the encoder. `alike`: how much two models' logits (places, width) say the same, a fraction; None
-    where answers are the same or are not."""
+    trained, beside the encoder. `pictures`: a text is a picture. `alike`: how much two models' logits (places, width)
+    say the same, a fraction; None where answers are the same or are not."""
 
     kind: TaskKind
     metrics: tuple[str, ...]
@@ -181,6 +214,7 @@ class EncoderTask:
     statistic: Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]] | None = None
     cuts: bool = False
     head: bool = True
+    pictures: bool = False
     alike: Callable[[NDArray[np.float32], NDArray[np.float32]], float] | None = None
 
     @property
@@ -199,14 +233,14 @@ def tokenize(folder: Path, table: Table, task: Task) -> list[Encoding]:
     return list(tokenizer.encode_batch(inputs))
 
 
-def encoded_of(folder: Path, encodings: Sequence[Encoding], task: Task) -> Encoded:
+def encoded_of(folder: Path, encodings: Sequence[Encoding], task: Task) -> Tokens:
     """The rows to feed."""
     types = [e.type_ids for e in encodings] if task.segments else None
-    return Encoded([e.ids for e in encodings], types, padding_of(folder))
+    return Tokens([e.ids for e in encodings], types, padding_of(folder))
 
 
 def batches(encoded: Encoded, size: int, order: Sequence[int] | None = None) -> Iterator[list[int]]:
     """Row numbers in batches; without an `order`, sorted by length so that little is padded."""
-    rows = list(order) if order is not None else sorted(range(len(encoded)), key=lambda r: len(encoded.ids[r]))
+    rows = list(order) if order is not None else sorted(range(len(encoded)), key=encoded.lengths.__getitem__)
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

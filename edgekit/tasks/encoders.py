@@ -7,16 +7,34 @@ from pathlib import Path
 from edgekit.artifact import Task, TaskKind
 from edgekit.data.load import Columns
 from edgekit.data.table import LabelKind, Table
+from edgekit.errors import UsageError
 from edgekit.tasks.base import EncoderTask, Examples
+from edgekit.tasks.image_classification import IMAGE_CLASSIFICATION
 from edgekit.tasks.question_answering import QUESTION_ANSWERING
 from edgekit.tasks.sentence_similarity import SENTENCE_SIMILARITY
 from edgekit.tasks.text_classification import TEXT_CLASSIFICATION
 from edgekit.tasks.token_classification import TOKEN_CLASSIFICATION
 
-__all__ = ["ENCODER_TASKS", "columns_of", "examples_of", "is_ready", "pairs_are_rows", "rows_of", "task_kind"]
+__all__ = [
+    "ENCODER_TASKS",
+    "columns_of",
+    "examples_of",
+    "is_ready",
+    "of_pictures",
+    "pairs_are_rows",
+    "rows_of",
+    "task_kind",
+]
 
 ENCODER_TASKS: dict[TaskKind, EncoderTask] = {
-    task.kind: task for task in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, SENTENCE_SIMILARITY)
+    task.kind: task
+    for task in (
+        TEXT_CLASSIFICATION,
+        TOKEN_CLASSIFICATION,
+        QUESTION_ANSWERING,
+        SENTENCE_SIMILARITY,
+        IMAGE_CLASSIFICATION,
+    )
 }
 COLUMNS: dict[LabelKind, tuple[str, str, str]] = {  # of the text, of the second text, of the label
     "class": ("text", "", "label"),
@@ -24,15 +42,23 @@ COLUMNS: dict[LabelKind, tuple[str, str, str]] = {  # of the text, of the second
     "answers": ("question", "context", "answers"),
     "score": ("sentence1", "sentence2", "score"),
 }
+PICTURE = "image"  # the column of pictures
 
 
 def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", *, labelled: bool = True) -> Columns:
     """The columns of data for such a task; those that are not named are `COLUMNS`, of similar texts a second one only
-    where the first is not named either. `labelled`: whether there are labels where their column is not named."""
+    where the first is not named either. `labelled`: whether there are labels where their column is not named.
+
+    Raises UsageError for a second text of pictures.
+    """
     if kind not in ENCODER_TASKS:
         return Columns(text=text or "text", pair=pair)
     what = ENCODER_TASKS[kind].label_kind
     first, second, told = COLUMNS[what]
+    if of_pictures(kind):
+        if pair:
+            raise UsageError("a picture has no second text", hint=f"leave the column {pair!r} out")
+        return Columns(text=text or PICTURE, label=label or (told if labelled else ""), pictures=True)
     second = "" if what == "score" and text else second
     return Columns(text=text or first, pair=pair or second, label=label or (told if labelled else ""), label_kind=what)
 
@@ -50,6 +76,11 @@ def rows_of(table: Table, kind: TaskKind) -> Table:
 def pairs_are_rows(kind: TaskKind) -> bool:
     """Whether a model reads the two texts of a pair together."""
     return kind not in ENCODER_TASKS or ENCODER_TASKS[kind].label_kind != "score"
+
+
+def of_pictures(kind: TaskKind) -> bool:
+    """Whether a model of such a task reads pictures."""
+    return kind in ENCODER_TASKS and ENCODER_TASKS[kind].pictures
 
 
 def is_ready(task: Task | None) -> bool:

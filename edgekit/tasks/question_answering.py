@@ -21,7 +21,7 @@ from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError
 from edgekit.model_config import SPAN, padding_of
-from edgekit.tasks.base import Encoded, EncoderTask, Judged
+from edgekit.tasks.base import EncoderTask, Judged, Tokens
 from edgekit.tasks.losses import UNLABELED, hard_loss, soft_loss
 from edgekit.tasks.span_metrics import span_scores
 from edgekit.tasks.spans import Window, best_span, cut_windows, token_span
@@ -40,7 +40,7 @@ class Questions:
     of all contexts, 2): of a token that begins there, of one that ends with it, the greatest over the windows."""
 
     windows: list[list[Window]]
-    encoded: Encoded
+    encoded: Tokens
     contexts: tuple[str, ...]
     table: Table
     task: Task
@@ -210,7 +210,7 @@ def make_questions(folder: Path, table: Table, task: Task) -> Questions:
     ]
     rows = [window for own in windows for window in own]
     types = [row.types for row in rows] if task.segments else None
-    return Questions(windows, Encoded([row.ids for row in rows], types, padding_of(folder)), table.pairs, table, task)
+    return Questions(windows, Tokens([row.ids for row in rows], types, padding_of(folder)), table.pairs, table, task)
 
 
 def mean_f1(evidence: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

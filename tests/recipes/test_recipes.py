@@ -170,6 +170,7 @@ def test_every_recipe_is_run_here_or_with_the_language_models() -> None:
         "question-answerer",
         "sentence-embedder",
         "sentence-embedder-int8",
+        "image-classifier",
         "encoder-int8",
         "prune-without-training",
     }

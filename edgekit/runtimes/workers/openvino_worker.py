@@ -1,4 +1,4 @@
-"""Runs an OpenVINO text classifier: `python openvino_worker.py JOB.json RESULT.json`. Needs openvino, tokenizers.
+"""Runs an OpenVINO encoder: `python openvino_worker.py JOB.json RESULT.json`. Needs openvino, tokenizers or Pillow.
 
 Inputs are those of `ort_worker.py`: the IR is made of the same ONNX file.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import JobError, answer, execute
-from ort_worker import Feed, feed, tokenize
+from ort_worker import Feed, feed, read_rows
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # nothing is sent, and nothing beside what is timed
 
@@ -53,7 +53,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     import openvino
 
     inputs = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
-    rows = tokenize(job["tokenizer"], inputs)
+    rows = read_rows(job["tokenizer"], inputs)
     start = time.perf_counter()
     compiled = compile_model(job["model"], job["threads"], job["provider"])
     load_ms = (time.perf_counter() - start) * 1e3

@@ -1,4 +1,5 @@
-"""Runs an ONNX text classifier: `python ort_worker.py JOB.json RESULT.json`. Needs onnxruntime, tokenizers, numpy."""
+"""Runs an ONNX encoder: `python ort_worker.py JOB.json RESULT.json`. Needs onnxruntime, numpy, and tokenizers for texts
+or Pillow for pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import os
 import sys
 import time
+from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from harness import JobError, answer, execute
 from placement import own_processors
 
 Feed = dict[str, Any]
+Row = tuple[Any, list[int]]  # token ids and type ids; of a picture its file, and nothing
 
 
 def open_session(model: str, threads: int, provider: str, processors: Sequence[int] = (), profile: str = "") -> Any:
@@ -51,7 +54,14 @@ def open_session(model: str, threads: int, provider: str, processors: Sequence[i
     return session
 
 
-def tokenize(path: str, inputs: dict[str, Any]) -> list[tuple[list[int], list[int]]]:
+def read_rows(path: str, inputs: dict[str, Any]) -> list[Row]:
+    """Every row of texts or of pictures, which are not decoded yet."""
+    if "pixels" in inputs:
+        return [(b64decode(text), []) for text in inputs["texts"]]
+    return tokenize(path, inputs)
+
+
+def tokenize(path: str, inputs: dict[str, Any]) -> list[Row]:
     """Token ids and type ids of every row (ragged), unless the inputs bring them."""
     if "rows" in inputs:
         return [(ids, types) for ids, types in inputs["rows"]]
@@ -65,10 +75,14 @@ def tokenize(path: str, inputs: dict[str, Any]) -> list[tuple[list[int], list[in
     return [(e.ids, e.type_ids) for e in tokenizer.encode_batch(rows)]
 
 
-def feed(rows: Sequence[tuple[list[int], list[int]]], names: set[str], inputs: dict[str, Any]) -> Feed:
-    """One batch, padded on the right to its longest row: arrays (batch, length) int64."""
+def feed(rows: Sequence[Row], names: set[str], inputs: dict[str, Any]) -> Feed:
+    """One batch, padded on the right to its longest row: arrays (batch, length) int64; or pictures' pixels."""
     import numpy as np
 
+    if "pixels" in inputs:
+        import pixels
+
+        return {"pixel_values": pixels.batch([data for data, _ in rows], inputs["pixels"])}
     shape = (len(rows), max(len(ids) for ids, _ in rows))
     ids = np.full(shape, inputs["pad_id"], dtype=np.int64)
     mask = np.zeros(shape, dtype=np.int64)
@@ -91,7 +105,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     inputs = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
-    rows = tokenize(job["tokenizer"], inputs)
+    rows = read_rows(job["tokenizer"], inputs)
     start = time.perf_counter()
     processors = own_processors(job["threads"]) if job["mode"] == "serve" else ()
     session = open_session(job["model"], job["threads"], job["provider"], processors)

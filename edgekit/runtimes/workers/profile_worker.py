@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import JobError, answer, warm_up
-from ort_worker import Feed, feed, tokenize
+from ort_worker import Feed, feed, read_rows
 
 Node = tuple[str, str, float]  # name, operator, milliseconds
 
@@ -23,7 +23,7 @@ Node = tuple[str, str, float]  # name, operator, milliseconds
 def work(job: dict[str, Any]) -> dict[str, Any]:
     """Do the job; the content of RESULT.json."""
     inputs = json.loads(Path(job["inputs"]).read_text(encoding="utf-8"))
-    rows = tokenize(job["tokenizer"], inputs)[: job["batch"]]
+    rows = read_rows(job["tokenizer"], inputs)[: job["batch"]]
     profile = {".onnx": profile_onnx, ".xml": profile_openvino}.get(Path(job["model"]).suffix)
     if profile is None:
         raise JobError("bad_input", f"no profiler for {job['model']}")

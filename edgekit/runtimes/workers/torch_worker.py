@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 from harness import JobError, answer, execute
 
 from edgekit.artifact import Task
+from edgekit.data.pictures import of_pictures
 from edgekit.data.table import Table
 from edgekit.errors import ModelError
-from edgekit.tasks.base import Encoded
+from edgekit.tasks.base import Encoded, Tokens
 
 
 def encode(folder: Path, raw: dict[str, Any]) -> Encoded:
@@ -21,12 +23,15 @@ def encode(folder: Path, raw: dict[str, Any]) -> Encoded:
     from edgekit.tasks.encoders import examples_of
 
     if "rows" in raw:
-        return Encoded(
+        return Tokens(
             [ids for ids, _ in raw["rows"]],
             [types for _, types in raw["rows"]] if raw["segments"] else None,
             raw["pad_id"],
         )
-    table = Table(tuple(raw["texts"]), tuple(raw["pairs"]) if raw["pairs"] else None)
+    if "pixels" in raw:
+        table = of_pictures([b64decode(text) for text in raw["texts"]])
+    else:
+        table = Table(tuple(raw["texts"]), tuple(raw["pairs"]) if raw["pairs"] else None)
     task = Task(kind=raw["kind"], max_length=raw["max_length"], pair=table.pairs is not None, segments=raw["segments"])
     return examples_of(folder, table, task).encoded
 
@@ -59,7 +64,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
         return output_of(model, batch).tolist()  # which waits for a GPU
 
     with torch.inference_mode():
-        done = execute(job, range(len(encoded)), make, run, lambda row: len(encoded.ids[row]))
+        done = execute(job, range(len(encoded)), make, run, encoded.lengths.__getitem__)
     info = {"name": "torch", "version": torch.__version__, "providers": [device]}
     return {"runtime": info, "threads": job["threads"], "load_ms": load_ms, **done}
 

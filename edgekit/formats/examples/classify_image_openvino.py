@@ -1,0 +1,60 @@
+"""Classify pictures with the model in this folder. Needs only: pip install openvino pillow numpy
+
+    python classify_image.py cat.png dog.jpg        files of any kind that Pillow reads
+
+Prints label, score and file, tab-separated. As a module: Classifier(folder)([data]) -> [("label", 0.98)], where `data`
+are the bytes of a picture's file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pixels
+
+HERE = Path(__file__).resolve().parent
+
+
+class Classifier:
+    """A model folder: model.xml, model.bin, pixels.json and labels.json; `pixels.py` beside this program."""
+
+    def __init__(self, folder: Path = HERE, threads: int = 0) -> None:
+        """`threads`: 0 lets openvino choose."""
+        self.labels: list[str] = json.loads((folder / "labels.json").read_text(encoding="utf-8"))["labels"]
+        self.settings = json.loads((folder / "pixels.json").read_text(encoding="utf-8"))
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # else importing openvino tells its makers
+        import openvino
+
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+        self.model = openvino.Core().compile_model(folder / "model.xml", "CPU", settings)
+
+    def probabilities(self, pictures: Sequence[bytes]) -> Any:
+        """Softmax of the logits, (pictures, labels)."""
+        logits = self.model({"pixel_values": pixels.batch(pictures, self.settings)})["logits"]
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def __call__(self, pictures: Sequence[bytes]) -> list[tuple[str, float]]:
+        """The best label of each picture, and its probability."""
+        return [(self.labels[int(row.argmax())], float(row.max())) for row in self.probabilities(pictures)]
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments:
+        raise SystemExit("give one or more picture files")
+    classifier = Classifier()
+    for name in arguments:
+        try:
+            label, score = classifier([Path(name).read_bytes()])[0]
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"{name}: {error}") from None
+        print(f"{label}\t{score:.4f}\t{name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
