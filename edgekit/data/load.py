@@ -70,11 +70,13 @@ def load_table(source: str, columns: Columns, *, split: str = "train", rows: int
         header, records = read_folder(base, columns.text, columns.label)
     else:
         path = _shipped(source) if source.startswith("package:") else Path(source)
-        if path.suffix.lower() == ".txt" and path.is_file():
-            texts = _pieces(path)
-            return Table(texts[:rows] if rows else texts, name=source)
         base = path.parent
-        header, records = _read_file(path, columns)
+        try:
+            if path.suffix.lower() == ".txt" and path.is_file():
+                return _plain(path, columns, rows)
+            header, records = _read_file(path, columns)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     _check_columns(source, header, columns)
     if columns.pictures:
         records, pictures, broken = find_pictures(records, columns.text, base)
@@ -85,13 +87,23 @@ def load_table(source: str, columns: Columns, *, split: str = "train", rows: int
     return table.head(rows) if rows else table
 
 
+def _plain(path: Path, columns: Columns, rows: int) -> Table:
+    if columns.label:
+        hint = f"give a file with columns {columns.text!r} and {columns.label!r}: csv, tsv, jsonl or parquet"
+        raise DataError(f"{path}: plain text has no labels", hint=hint)
+    texts = _pieces(path)
+    return Table(texts[:rows] if rows else texts, name=str(path))
+
+
 def suggest_column(name: str, header: Sequence[str]) -> str:
     """The header's nearest name, as a hint."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, header, n=1, cutoff=0.5)
     found = f"columns are: {', '.join(header)}"
-    return f"did you mean {near[0]!r}? {found}" if near else found
+    if len(header) == 1 and ";" in header[0]:
+        return f"{found}; fields are parted by commas, not by semicolons (or tabs, in .tsv)"
+    return f"did you mean {near[0]!r}? {found}" if near else f"{found}; name another (--text-column, --label-column)"
 
 
 def _shipped(source: str) -> Path:
@@ -104,7 +116,7 @@ def _shipped(source: str) -> Path:
 
 def _read_file(path: Path, columns: Columns) -> tuple[list[str], list[Row]]:
     if not path.is_file():
-        raise DataError(f"no such file: {path}")
+        raise DataError(f"a folder where a file was expected: {path}" if path.is_dir() else f"no such file: {path}")
     kind = FILES.get(path.suffix.lower(), "conll" if columns.label_kind == "words" else "")
     if not kind:
         raise DataError(f"{path}: unknown kind of file {path.suffix!r}", hint=f"use one of {', '.join(FILES)}")
@@ -230,6 +242,9 @@ def _check_columns(source: str, header: Sequence[str], columns: Columns) -> None
     )
     if problems:
         raise DataError(f"{source}: missing column", problems=problems)
+    if columns.label_kind == "class" and columns.label and columns.label == columns.text:
+        what = f"{source}: the column {columns.text!r} is to be both the text and its label"
+        raise DataError(what, hint=suggest_column("", header))
 
 
 def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:

@@ -77,7 +77,28 @@ def test_many_broken_rows_are_counted(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 10
 
 
-def test_a_missing_file_is_told() -> None:
+def refused(path: Path) -> bytes:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_file_that_gives_no_rows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="a folder where a file was expected"):
+        load_table(str(tmp_path), Columns())
+    (tmp_path / "a.txt").write_text("some text\n")
+    assert len(load_table(str(tmp_path / "a.txt"), Columns())) == 1
+    with pytest.raises(DataError, match=r"a\.txt: plain text has no labels"):
+        load_table(str(tmp_path / "a.txt"), Columns(label="label"))
+    (tmp_path / "a.csv").write_text("message;topic\nhi;greeting\n")
+    with pytest.raises(DataError, match="parted by commas, not by semicolons"):
+        load_table(str(tmp_path / "a.csv"), Columns())
+    (tmp_path / "b.csv").write_text("message,topic\nhi,greeting\n")
+    with pytest.raises(DataError, match=r"columns are: message, topic; name another \(--text-column"):
+        load_table(str(tmp_path / "b.csv"), Columns())
+    with pytest.raises(DataError, match="both the text and its label"):
+        load_table(str(tmp_path / "b.csv"), Columns(text="topic", label="topic"))
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(DataError, match=r"b\.csv: cannot be read \(Permission denied\)"):
+        load_table(str(tmp_path / "b.csv"), Columns(text="message"))
     with pytest.raises(DataError, match=r"no such file: nowhere\.csv"):
         load_table("nowhere.csv", LABELLED)
 
