@@ -180,13 +180,13 @@ def _picture_problems(shape: Shape, stage: str, config: Config) -> list[Problem]
         problems.append(Problem("vocabulary", f"{kind} reads pictures: it has no vocabulary", "leave it off"))
     if stage == "factorize" and "embedding" in getattr(config, "modules", ()):
         problems.append(Problem("modules", f"{kind} has no table of tokens to factorize", "use attention or ffn"))
-    if stage == "distill" and getattr(config, "altered_copies", False):
+    if stage == "distill" and int(getattr(config, "altered_copies", 0)) > 0:
         problems.append(
             Problem("altered_copies", f"texts can be altered so, and {kind} reads pictures", "leave it at 0")
         )
     if stage == "mlm-pretrain":
         problems.append(Problem("stage", f"it learns from masked words, and {kind} reads pictures", "leave it out"))
-    if stage == "trim" and getattr(config, "length", False):
+    if stage == "trim" and int(getattr(config, "length", 0)) > 0:
         problems.append(Problem("length", "every picture has the same number of tokens", "leave it at 0"))
     return problems
 

@@ -92,7 +92,8 @@ def _task_of(folder: Path) -> Task | None:
         return Task(kind="language-modeling", max_length=min(512, positions(config) or 512))
     if config.get("is_encoder_decoder") and ("ForConditionalGeneration" in architectures or "MTModel" in architectures):
         return Task(kind="text-to-text", max_length=min(512, positions(config) or 512))
-    kind = next((kind for name, kind in HEADS.items() if f"{name}'" in architectures), None)
+    heads = architectures.replace("ForImageClassificationWithTeacher", "")
+    kind = next((kind for name, kind in HEADS.items() if name in heads), None)
     longest = min(128, positions(config) or 128)
     if kind == "sentence-similarity" or (kind is None and (folder / MODULES).is_file()):
         return Task(kind="sentence-similarity", max_length=longest)
