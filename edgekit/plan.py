@@ -11,6 +11,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from edgekit.artifact import ENCODER_KINDS, Artifact, Task, TaskKind, library_versions
+from edgekit.chrf import has_chrf
 from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_json
@@ -132,7 +133,7 @@ def step_inputs(
 def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
     """Labels are the training data's where a step trains on them; else the model's own."""
     spec = recipe.task
-    if spec.kind == "language-modeling":
+    if spec.kind not in ENCODER_KINDS:
         return Task(kind=spec.kind, max_length=spec.max_length)
     own = model.task.labels if model.task and model.task.kind == spec.kind else ()
     trains = any(step.stage == "finetune" for step in recipe.steps)
@@ -216,6 +217,8 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         problems.append(Problem("task.pair", f"{recipe.task.kind} is of two texts", hint))
     if recipe.workload.pairs and recipe.task.kind != "language-modeling":
         problems.append(Problem("workload.pairs", "are for language models", "leave it out"))
+    if any(rule.metric.startswith("chrf") for rule in recipe.rules) and not has_chrf():
+        problems.append(Problem("gate", "a rule on chrF needs sacrebleu", "pip install 'edgekit[chrf]'"))
     if "test" not in splits.tables:
         problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
     return problems
@@ -223,7 +226,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
 
 def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:
     """Texts that the model does not take: longer than it has positions for, they would crash at the first long one."""
-    if recipe.task.kind != "language-modeling":
+    if recipe.task.kind in ENCODER_KINDS:
         return misfits(model.path, recipe.task.max_length, segments=recipe.task.segments)
     limit = positions(read_config(model.path)) or UNLIMITED
     if recipe.task.max_length <= limit:
