@@ -6,14 +6,14 @@ that of a prefill is a whole prompt's of that length, which is also the time to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edgekit.artifact import Artifact
 from edgekit.bench import Bench, Decided, Session, run_session
 from edgekit.decode_bytes import decode_bytes
 from edgekit.errors import DataError, UsageError
-from edgekit.jobs import Phase
+from edgekit.jobs import Inputs, Phase
 from edgekit.progress import Progress
 from edgekit.report.schema import Conditions, Latency, LengthSummary, Speed
 from edgekit.running import threads_for
@@ -23,7 +23,7 @@ from edgekit.statistics import Interval
 from edgekit.tasks.language_modeling import Windows
 from edgekit.transports import LOCAL, Transport
 
-__all__ = ["LmBench", "measure_lm"]
+__all__ = ["Fed", "LmBench", "measure_lm", "measure_steps"]
 
 LENGTH = 128  # tokens of the context and of the prompt, unless the workload says otherwise
 
@@ -57,14 +57,48 @@ def measure_lm(
     unknown baseline, a batch, an emulated transport, or a file that none of `runtimes` takes; DataError where the
     windows hold too few tokens; DeviceError where a file cannot be run, also for a length beyond the model's context.
     """
+    length = workload.length or LENGTH
+
+    def rows(phase: Phase, items: int) -> Inputs:
+        return inputs_of_rows(_rows(windows, phase, length, items))
+
+    lengths = LengthSummary(min=length, p50=length, p90=length, max=length)
+    fed = Fed(rows, len(windows), length, lengths)
+    return measure_steps(deployables, baseline, fed, workload, data, progress, transport, runtimes, decided)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What is timed: `inputs` of so many items of a phase, `n` examples that they are chosen from, and their tokens:
+    `length` where all prompts have so many."""
+
+    inputs: Callable[[Phase, int], Inputs]
+    n: int
+    length: int | None
+    tokens: LengthSummary
+
+
+def measure_steps(
+    deployables: Mapping[str, Artifact],
+    baseline: str,
+    fed: Fed,
+    workload: Workload,
+    data: str,
+    progress: Progress | None,
+    transport: Transport,
+    runtimes: Runtimes,
+    decided: Decided | None,
+) -> LmBench:
+    """Decode steps, then prefills, of whatever is `fed`; see `measure_lm`."""
     _check(deployables, baseline, workload, transport, runtimes)
-    threads, length = workload.threads or threads_for(transport), workload.length or LENGTH
-    workload = workload.model_copy(update={"threads": threads, "length": length, "throughput_batches": ()})
+    threads = workload.threads or threads_for(transport)
+    workload = workload.model_copy(update={"threads": threads, "length": fed.length, "throughput_batches": ()})
 
     def session(phase: Phase, timed: Workload) -> Session:
-        inputs = inputs_of_rows(_rows(windows, phase, length, timed.items))
-        conditions = _conditions(data, len(windows), length, timed, transport)
-        shared = (timed.items, timed, transport, runtimes, transport.probe(), conditions, phase)
+        inputs = fed.inputs(phase, timed.items)
+        items = len(inputs.rows or ())
+        conditions = _conditions(data, fed, items, timed, transport)
+        shared = (items, timed, transport, runtimes, transport.probe(), conditions, phase)
         return Session(deployables, baseline, lambda _: inputs, *shared)
 
     before = _bandwidth(deployables[baseline], threads, transport)
@@ -73,7 +107,7 @@ def measure_lm(
     if not decode.interrupted:
         prefill = run_session(session("prefill", workload.model_copy(update={"budget": 0.0})), progress)
     bandwidth = max(before, _bandwidth(deployables[baseline], threads, transport))
-    return LmBench(decode, prefill, _speeds(deployables, decode, prefill, bandwidth), bandwidth)
+    return LmBench(decode, prefill, _speeds(deployables, decode, prefill, bandwidth, fed.tokens.p50), bandwidth)
 
 
 def _check(
@@ -106,16 +140,16 @@ def _rows(windows: Windows, phase: Phase, length: int, items: int) -> list[list[
     return [[*context, int(stream[at + length])] for at in starts]
 
 
-def _conditions(data: str, windows: int, length: int, workload: Workload, transport: Transport) -> Conditions:
+def _conditions(data: str, fed: Fed, items: int, workload: Workload, transport: Transport) -> Conditions:
     return Conditions(
         data=data,
-        n=windows,
-        items=workload.items,
+        n=fed.n,
+        items=items,
         batch=1,
         threads=workload.threads,
         rounds=workload.rounds,
-        length=length,
-        tokens=LengthSummary(min=length, p50=length, p90=length, max=length),
+        length=fed.length,
+        tokens=fed.tokens,
         transport=transport.name,
         fidelity=transport.fidelity,
     )
@@ -127,7 +161,7 @@ def _bandwidth(artifact: Artifact, threads: int, transport: Transport) -> float:
 
 
 def _speeds(
-    deployables: Mapping[str, Artifact], decode: Bench, prefill: Bench | None, bandwidth: float
+    deployables: Mapping[str, Artifact], decode: Bench, prefill: Bench | None, bandwidth: float, tokens: float
 ) -> dict[str, Speed]:
     """By file; none where measuring was stopped before prompts were timed."""
     found: dict[str, Speed] = {}
@@ -139,7 +173,7 @@ def _speeds(
         rate, read = _rate(_interval(step), 1), decode_bytes(artifact)
         found[name] = Speed(
             decode_per_second=rate,
-            prefill_per_second=_rate(_interval(prompt), decode.conditions.length or LENGTH),
+            prefill_per_second=_rate(_interval(prompt), tokens),
             ttft_ms=_interval(prompt),
             decode_bytes=read,
             bandwidth_share=rate.value * read / bandwidth,
@@ -152,7 +186,7 @@ def _interval(latency: Latency) -> Interval:
     return Interval(value=latency.p50, low=low, high=high)
 
 
-def _rate(milliseconds: Interval, tokens: int) -> Interval:
+def _rate(milliseconds: Interval, tokens: float) -> Interval:
     """Tokens per second."""
     value, low, high = (1000.0 * tokens / ms for ms in (milliseconds.value, milliseconds.high, milliseconds.low))
     return Interval(value=value, low=low, high=high)

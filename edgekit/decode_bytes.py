@@ -16,9 +16,10 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight")
 
 def decode_bytes(artifact: Artifact) -> int:
     """Bytes of the weights that a step reads: all but an embedding of which it looks up one row (a tied one is also the
-    output layer, and read whole). The KV cache comes on top. Of a Transformers folder: in float32, as torch holds it.
+    output layer, and read whole); of a text-to-text model only its decoder's. The KV cache comes on top. Of a
+    Transformers folder: in float32, as torch holds it.
     """
-    count = {"gguf": _gguf, "onnx-genai": _onnx}.get(artifact.format, _safetensors)
+    count = {"gguf": _gguf, "onnx-genai": _onnx, "onnx-seq2seq": _decoder}.get(artifact.format, _safetensors)
     return count(artifact.path)
 
 
@@ -40,12 +41,17 @@ def _safetensors(folder: Path) -> int:
     return sum(size for name, size in sizes.items() if not (untied and name.endswith(EMBEDDINGS)))
 
 
-def _onnx(folder: Path) -> int:
+def _decoder(folder: Path) -> int:
+    """Of two files the one that each step runs."""
+    return _onnx(folder, "decoder.onnx")
+
+
+def _onnx(folder: Path, files: str = "*.onnx") -> int:
     import onnx
     from onnx.external_data_helper import uses_external_data
 
     total = 0
-    for file in sorted(folder.glob("*.onnx")):
+    for file in sorted(folder.glob(files)):
         graph = onnx.load(str(file), load_external_data=False).graph
         readers: dict[str, set[str]] = defaultdict(set)
         for node in graph.node:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,15 @@ from edgekit.runtimes.lm import LM_RUNTIMES
 from edgekit.statistics import Interval, mean_interval
 from edgekit.tasks.language_modeling import Windows
 
-__all__ = ["Parity", "Scores", "generation_parity", "perplexity_ratio", "reference_of", "score_windows"]
+__all__ = [
+    "Parity",
+    "Scores",
+    "generation_parity",
+    "kept_reference",
+    "perplexity_ratio",
+    "reference_of",
+    "score_windows",
+]
 
 REFERENCE = "logprobs.npy"
 
@@ -118,22 +127,36 @@ def score_windows(
 def reference_of(
     artifact: Artifact, windows: Windows, cache: Path, *, runtimes: Runtimes = LM_RUNTIMES, threads: int = 0
 ) -> Path:
-    """A file of the log-probabilities (windows, tokens, vocabulary) that `artifact` (the original) gives, computed once
-    and kept below `cache`; on this machine, wherever files are then held against it.
+    """A file of the log-probabilities (windows, tokens, vocabulary) that `artifact` (the original) gives, on this
+    machine; see `kept_reference`."""
+    here = Venue(runtimes=runtimes, threads=threads)
+    return kept_reference(artifact, windows.ids.tolist(), cache, here, scored_from=windows.scored_from)
+
+
+def kept_reference(
+    artifact: Artifact,
+    rows: Sequence[Sequence[int]],
+    cache: Path,
+    venue: Venue,
+    *,
+    targets: Sequence[Sequence[int]] | None = None,
+    scored_from: int = 1,
+) -> Path:
+    """A file of the log-probabilities that `artifact` (the original) gives of rows, or of targets after them, computed
+    once and kept below `cache`; for this machine, wherever files are then held against it.
 
     Raises as `score_windows` does, and StoreError where the cache cannot be written.
     """
-    here = Venue(runtimes=runtimes, threads=threads)
-    rows = windows.ids.tolist()
-    key = digest_json({"logprobs": identity(artifact, rows, here), "scored_from": windows.scored_from})
+    key = digest_json({"logprobs": identity(artifact, rows, venue, targets), "scored_from": scored_from})
     folder = cache / "references" / key
     if (folder / REFERENCE).is_file():
         os.utime(folder)  # used now: see Store.gc
         return folder / REFERENCE
     partial = folder.with_suffix(f".{os.getpid()}.part")
+    output = partial / REFERENCE
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        interrogate("dump", artifact, rows, here, scored_from=windows.scored_from, output=partial / REFERENCE)
+        interrogate("dump", artifact, rows, venue, targets=targets, scored_from=scored_from, output=output)
         with suppress(FileExistsError):  # another run was faster
             partial.rename(folder)
     except OSError as error:

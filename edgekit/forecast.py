@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgekit import shapes, shapes_lm
-from edgekit.artifact import Artifact, Task
+from edgekit.artifact import ENCODER_KINDS, Artifact, Task
 from edgekit.data.table import SplitName, Table
 from edgekit.errors import Problem
 from edgekit.shapes import Cost, Shape
@@ -17,20 +17,20 @@ __all__ = ["cost_of", "next_shape", "shape_of"]
 
 def shape_of(model: Artifact, task: Task) -> Shape:
     """The shape of the recipe's model. Raises ModelError for an architecture that is not supported."""
-    return shapes_lm.shape_of(model) if task.kind == "language-modeling" else shapes.shape_of(model, task)
+    return shapes.shape_of(model, task) if task.kind in ENCODER_KINDS else shapes_lm.shape_of(model)
 
 
 def next_shape(shape: Shape, stage: str, config: Config, task: Task, model: Path) -> tuple[Shape, list[Problem]]:
     """The shape after a step, and why the step cannot work. `model`: the folder of the recipe's model."""
-    if task.kind == "language-modeling":
-        return shapes_lm.next_shape(shape, stage, config, model)
-    return shapes.next_shape(shape, stage, config, task)
+    if task.kind in ENCODER_KINDS:
+        return shapes.next_shape(shape, stage, config, task)
+    return shapes_lm.next_shape(shape, stage, config, model)
 
 
 def cost_of(
     before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Mapping[SplitName, Table]
 ) -> Cost:
     """What a step should need."""
-    if task.kind == "language-modeling":
-        return shapes_lm.cost_of(before, after, stage)
-    return shapes.cost_of(before, after, stage, config, task, tables)
+    if task.kind in ENCODER_KINDS:
+        return shapes.cost_of(before, after, stage, config, task, tables)
+    return shapes_lm.cost_of(before, after, stage)

@@ -1,4 +1,7 @@
-"""Asking a language model's file about token ids, in a fresh process of its own runtime, once: answers are kept."""
+"""Asking a language model's file about token ids, in a fresh process of its own runtime, once: answers are kept.
+
+A text-to-text model's too: its `rows` are what is read, `targets` the answers to them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from edgekit.jobs import Call, Mode
 from edgekit.running import limit_for, read_samples, threads_for
 from edgekit.runtimes import Runtimes
 from edgekit.runtimes.base import Runtime, Samples
-from edgekit.runtimes.lm import LM_RUNTIMES, Answers, ask, read_answers
+from edgekit.runtimes.lm import LM_RUNTIMES, Answers, ask, inputs_of_rows, read_answers
 from edgekit.transports import LOCAL, Transport
 
 __all__ = ["HERE", "Venue", "identity", "interrogate", "runtime_at"]
@@ -44,6 +47,7 @@ def interrogate(
     rows: Sequence[Sequence[int]],
     venue: Venue,
     *,
+    targets: Sequence[Sequence[int]] | None = None,
     scored_from: int = 1,
     reference: Path | None = None,
     output: Path | None = None,
@@ -57,17 +61,18 @@ def interrogate(
     runtime = runtime_at(artifact, venue)
     about: dict[str, JsonValue] = {"mode": mode, "scored_from": scored_from, "new_tokens": new_tokens}
     about["reference"] = reference.parent.name if reference is not None else None
-    key = digest_json(about | {"asked": identity(artifact, rows, venue)})
+    key = digest_json(about | {"asked": identity(artifact, rows, venue, targets)})
     file = venue.cache / f"{key}.json" if venue.cache is not None else None
     if file is not None and (kept := _kept(file, runtime)) is not None:
         return kept
     transport = venue.transport
-    timeout = limit_for(transport, 300.0 + SECONDS_PER_TOKEN * sum(len(row) + new_tokens for row in rows))
+    tokens = sum(len(row) + new_tokens for row in rows) + sum(map(len, targets or ()))
+    timeout = limit_for(transport, 300.0 + SECONDS_PER_TOKEN * tokens)
     call = Call(mode, venue.threads or threads_for(transport), timeout=timeout)
     job = ask(
         runtime,
         artifact,
-        rows,
+        inputs_of_rows(rows, targets),
         call,
         scored_from=scored_from,
         reference=reference,
@@ -89,13 +94,16 @@ def runtime_at(artifact: Artifact, venue: Venue) -> Runtime:
     return venue.runtimes[artifact.format]
 
 
-def identity(artifact: Artifact, rows: Sequence[Sequence[int]], venue: Venue) -> JsonValue:
+def identity(
+    artifact: Artifact, rows: Sequence[Sequence[int]], venue: Venue, targets: Sequence[Sequence[int]] | None = None
+) -> JsonValue:
     """What decides the answers: the file, the tokens, and what computes where."""
     runtime = runtime_at(artifact, venue)
     where: dict[str, JsonValue] = {**venue.transport.identity(runtime.libraries)}
     return {
         "files": artifact.content,
         "rows": [list(row) for row in rows],
+        **({"targets": [list(row) for row in targets]} if targets is not None else {}),
         "runtime": {"name": runtime.name, "provider": runtime.provider},
         "where": {"transport": venue.transport.name, **where},
     }

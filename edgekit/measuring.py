@@ -11,10 +11,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from edgekit.answers import Answers, answers_of, at_chance, drop_between, same_label, windows_of
+from edgekit.answers import Answers, at_chance, drop_between, same_label
 from edgekit.artifact import Artifact
-from edgekit.bench import Bench, Decided, Measurement, measure
-from edgekit.bench_lm import measure_lm
+from edgekit.bench import Bench, Measurement
 from edgekit.data.table import Table
 from edgekit.errors import UsageError
 from edgekit.gate import judge, settled
@@ -27,7 +26,7 @@ from edgekit.runtimes import runtime_of
 from edgekit.runtimes.base import Workload, task_of
 from edgekit.sample_size import sample_notes
 from edgekit.targets import Target, find_target
-from edgekit.tasks.language_modeling import Windows
+from edgekit.trials import trial_of
 
 __all__ = ["Subject", "make_report", "write_report"]
 
@@ -70,11 +69,12 @@ def make_report(
         progress.say(f"note: {note}")
     machine = where.transport.probe(_libraries(artifacts, where))
     workload = workload.model_copy(update={"threads": workload.threads or where.threads})
-    windows = windows_of(artifacts[baseline], table, workload)
-    answers = answers_of(artifacts, baseline, table, windows, workload, where, progress, cache)
+    trial = trial_of(artifacts[baseline], table, workload)
+    answers = trial.answers(artifacts, baseline, workload, where, progress, cache)
     progress.say(f"measuring {len(subjects)} files, interleaved; keep the machine otherwise idle")
     decided = partial(settled, rules)
-    bench, speeds = _measure(artifacts, baseline, table, windows, workload, where, progress, decided)
+    bench, speeds = trial.speeds(artifacts, baseline, workload, where, progress, decided)
+    notes = (*notes, *trial.notes)
     if bench.interrupted:
         notes = (*notes, f"measuring was stopped: {_whole(bench)}")
     if bench.conditions.fidelity == "emulated" and bench.measurements[baseline].instructions is None:
@@ -133,44 +133,6 @@ def _whole(bench: Bench) -> str:
         counted = [name for name, found in bench.measurements.items() if found.instructions is not None]
         return f"only {', '.join(counted)} was counted"
     return f"the figures are of {bench.conditions.rounds} rounds"
-
-
-def _measure(
-    artifacts: Mapping[str, Artifact],
-    baseline: str,
-    table: Table,
-    windows: Windows | None,
-    workload: Workload,
-    target: Target,
-    progress: Progress,
-    decided: Decided,
-) -> tuple[Bench, Mapping[str, Speed]]:
-    """Times of inferences; of a language model, of its decode steps, with its speeds."""
-    transport, runtimes = target.transport, target.runtimes
-    if windows is None:
-        bench = measure(
-            artifacts,
-            baseline,
-            table,
-            workload,
-            progress=progress,
-            transport=transport,
-            runtimes=runtimes,
-            decided=decided,
-        )
-        return bench, {}
-    found = measure_lm(
-        artifacts,
-        baseline,
-        windows,
-        workload,
-        data=table.name,
-        progress=progress,
-        transport=transport,
-        runtimes=runtimes,
-        decided=decided,
-    )
-    return found.decode, found.speeds
 
 
 def _deployable(

@@ -11,6 +11,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from edgekit.artifact import ENCODER_KINDS, Artifact, Task, TaskKind, library_versions
+from edgekit.chrf import has_chrf
 from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_file, digest_json
@@ -156,7 +157,7 @@ def numbered(teachers: Sequence[str]) -> dict[str, str]:
 def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
     """Labels are the training data's where a step trains on them; else the model's own."""
     spec = recipe.task
-    if spec.kind == "language-modeling":
+    if spec.kind not in ENCODER_KINDS:
         return Task(kind=spec.kind, max_length=spec.max_length)
     own = model.task.labels if model.task and model.task.kind == spec.kind else ()
     trains = any(step.stage == "finetune" for step in recipe.steps)
@@ -251,6 +252,8 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         problems.append(Problem("workload.pairs", "are for language models", "leave it out"))
     if recipe.workload.length and of_pictures(recipe.task.kind):
         problems.append(Problem("workload.length", "every picture has the same number of tokens", "leave it out"))
+    if any(rule.metric.startswith("chrf") for rule in recipe.rules) and not has_chrf():
+        problems.append(Problem("gate", "a rule on chrF needs sacrebleu", "pip install 'edgekit[chrf]'"))
     if "test" not in splits.tables:
         problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
     return problems
@@ -259,7 +262,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
 def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:
     """Texts that the model does not take: longer than it has positions for, they would crash at the first long one."""
     kind = recipe.task.kind
-    if kind != "language-modeling":
+    if kind in ENCODER_KINDS:
         longest, segments = recipe.task.max_length, recipe.task.segments
         return misfits(model.path, longest, segments=segments, pictures=of_pictures(kind))
     limit = positions(read_config(model.path)) or UNLIMITED

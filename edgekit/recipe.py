@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
-from edgekit.artifact import Frozen
+from edgekit.artifact import Frozen, TaskKind
 from edgekit.data.table import SplitName
 from edgekit.errors import Problem, RecipeError
 from edgekit.rules import Rule, find_rules
@@ -42,14 +42,7 @@ class TaskSpec(Frozen):
     """What the model is for, and the columns that hold its texts, or pictures, and labels. A picture's `max_length` is
     the model's own."""
 
-    kind: Literal[
-        "text-classification",
-        "token-classification",
-        "question-answering",
-        "sentence-similarity",
-        "image-classification",
-        "language-modeling",
-    ] = "text-classification"
+    kind: TaskKind = "text-classification"
     text: str = "text"
     pair: str = ""
     label: str = "label"

@@ -2,7 +2,7 @@
 
     RULE   = METRIC OP LIMIT [ "on" SCOPE ] [ "or inconclusive" ]
     METRIC = accuracy | macro_f1 | accuracy_drop | entity_f1 | entity_precision | entity_recall | entity_f1_drop
-           | answer_f1 | exact_match | answer_f1_drop | spearman | pearson | spearman_drop
+           | answer_f1 | exact_match | answer_f1_drop | spearman | pearson | spearman_drop | chrf | chrf_drop
            | agreement | perplexity | kld | minimal_pairs
            | latency.p50 | latency.p90 | latency.p99 | throughput | size | memory | instructions | speedup
            | size_ratio | parity
@@ -83,7 +83,7 @@ class Metric(Frozen):
     timed: bool = False
 
 
-MAIN_METRICS: Final = ("accuracy", "entity_f1", "answer_f1", "spearman")  # of tasks
+MAIN_METRICS: Final = ("accuracy", "entity_f1", "answer_f1", "spearman", "chrf")  # of tasks
 DROPS: Final = tuple(f"{name}_drop" for name in MAIN_METRICS)  # what is lost against the baseline, in points
 METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
@@ -99,6 +99,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(name="answer_f1", units=FRACTION, higher_is_better=True),
         Metric(name="exact_match", units=FRACTION, higher_is_better=True),
         Metric(name="spearman", units=FRACTION, higher_is_better=True),
+        Metric(name="chrf", units=FRACTION, higher_is_better=True),
         Metric(name="pearson", units=FRACTION, higher_is_better=True),
         *(Metric(name=name, units=FRACTION, higher_is_better=False, against_baseline=False) for name in DROPS),
         Metric(name="agreement", units=FRACTION, higher_is_better=True, against_baseline=False),

@@ -29,7 +29,7 @@ def for_target(plan: Plan, target: Target) -> Plan:
     """
     recipe, formats = plan.recipe, formats_of(plan.recipe, plan.model)
     runtimes = target.executes(plan.task.kind)
-    runs = " and ".join(name for name in runtimes if name != "hf") or "no language model"
+    runs = " and ".join(name for name in runtimes if name != "hf") or "no such model"
     why = f"target {target.name} runs {runs} files only"
     gone = {step.id: why for step in recipe.steps if formats[step.id] not in (*runtimes, "hf")}
     problems = []

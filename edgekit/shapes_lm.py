@@ -1,4 +1,4 @@
-"""What a plan expects of a language model's steps: bytes by the types it asks for, and what a format cannot hold."""
+"""What a plan expects of the steps of language and text-to-text models: bytes by type, and what no format holds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from edgekit.artifact import Artifact
 from edgekit.errors import ModelError, Problem
 from edgekit.model_config import read_config
 from edgekit.nn.load import Edits
+from edgekit.nn.seq2seq import obstacles as seq2seq_obstacles
 from edgekit.shapes import PROCESS_BYTES, TRAINING_BYTES, Cost, Shape
 from edgekit.stages.base import Config
 
@@ -31,6 +32,10 @@ def next_shape(shape: Shape, stage: str, config: Config, folder: Path) -> tuple[
     """The shape after a step, and why the step cannot work. `folder`: the recipe's model."""
     if stage == "lm-prune":
         return replace(shape, factor=shape.factor * _kept(config), bytes=int(shape.bytes * _kept(config))), []
+    if stage == "seq2seq-export":
+        precision = str(getattr(config, "precision", "fp32"))
+        exported = replace(shape, format="onnx-seq2seq", bytes=int(shape.bytes // 4 * BITS[precision] / 8))
+        return exported, seq2seq_obstacles(folder)
     if stage != "lm-export":
         return shape, []
     file_format = str(getattr(config, "format", "gguf"))

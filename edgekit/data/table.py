@@ -14,8 +14,9 @@ __all__ = ["LabelKind", "SplitName", "Table"]
 
 SplitName = Literal["train", "validation", "test", "unlabeled"]
 # What a label is: a name; the names of a text's words with a space between; the answers that stand in a context (JSON:
-# [[text, its first character], ...], -1 for one that does not stand there); or how alike a pair is, a number.
-LabelKind = Literal["class", "words", "answers", "score"]
+# [[text, its first character], ...], -1 for one that does not stand there); how alike a pair is, a number; or a text:
+# the reference answer.
+LabelKind = Literal["class", "words", "answers", "score", "text"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Table:
 
     @cached_property
     def classes(self) -> frozenset[str]:
-        """The label names that occur, of answers and scores none; of words with B- of a type also I-, and the other way
-        round."""
-        if self.label_kind in ("answers", "score"):
+        """The label names that occur, of answers, scores and texts none; of words with B- of a type also I-, and the
+        other way round."""
+        if self.label_kind in ("answers", "score", "text"):
             return frozenset()
         labels = [label for label in self.labels or () if label]
         if self.label_kind == "class":

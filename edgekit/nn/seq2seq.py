@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.artifact import Frozen
-from edgekit.errors import ModelError
+from edgekit.errors import ModelError, Problem
 from edgekit.model_config import read_config
 from edgekit.nn.load import check_folder, load_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FAMILIES", "Greedy", "generate", "greedy_of", "load_seq2seq"]
+__all__ = ["FAMILIES", "Greedy", "generate", "greedy_of", "load_seq2seq", "obstacles"]
 
 FAMILIES = ("bart", "marian", "mbart", "mt5", "pegasus", "t5")
 UNUSED = ("no_repeat_ngram_size", "min_length", "min_new_tokens", "repetition_penalty", "encoder_no_repeat_ngram_size")
@@ -39,10 +39,17 @@ def load_seq2seq(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
     Raises ModelError for a pickle, missing weights, or an architecture that is none of FAMILIES.
     """
     check_folder(folder)
-    kind = read_config(folder)["model_type"]
-    if kind not in FAMILIES:
-        raise ModelError(f"{folder}: no encoder-decoder model of type {kind!r}", hint=f"one of {', '.join(FAMILIES)}")
+    for problem in obstacles(folder):
+        raise ModelError(f"{folder}: {problem.what}", hint=problem.hint)
     return load_checkpoint(folder, "text2text-generation", device=device)[0]
+
+
+def obstacles(folder: Path) -> list[Problem]:
+    """Why a folder holds no encoder-decoder model that can be exported; by its config."""
+    kind = read_config(folder)["model_type"]
+    if kind in FAMILIES:
+        return []
+    return [Problem("", f"no encoder-decoder model of type {kind!r}", f"one of {', '.join(FAMILIES)}")]
 
 
 def greedy_of(model: PreTrainedModel) -> tuple[Greedy, tuple[str, ...]]:

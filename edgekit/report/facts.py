@@ -32,7 +32,8 @@ def clean(report: Report) -> Report:
     return Report.model_validate(tidy(report.model_dump(by_alias=True)))
 
 
-FRACTIONS = ("accuracy", "f1", "agreement", "precision", "recall", "spearman", "pearson")  # ends of their names
+# Ends of their names.
+FRACTIONS = ("accuracy", "f1", "agreement", "precision", "recall", "spearman", "pearson", "chrf", "exact_match")
 
 
 def metric(name: str, value: float | None) -> str:

@@ -12,6 +12,7 @@ _NAMES = {"speedup": "speed-up", "macro_f1": "macro-F1", "size_ratio": "size rat
 _NAMES |= {"entity_f1": "entity F1", "entity_f1_drop": "entity F1 drop"}
 _NAMES |= {"answer_f1": "answer F1", "answer_f1_drop": "answer F1 drop"}
 _NAMES |= {"spearman": "Spearman correlation", "spearman_drop": "Spearman correlation drop"}
+_NAMES |= {"chrf": "chrF", "chrf_drop": "chrF drop"}
 _OPS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above", "==": "exactly"}
 
 

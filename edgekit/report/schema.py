@@ -89,7 +89,8 @@ class Speed(Frozen):
     """A language model's speed: tokens per second, and milliseconds to the first token of a prompt (without loading).
 
     `decode_bytes`: of weights that one step reads; `bandwidth_share`: those bytes per second over what the machine's
-    memory gave in the same minutes (above 1: they come from a cache).
+    memory gave in the same minutes (above 1: they come from a cache). `encoder_ms`: of a text-to-text model, the
+    reading of a text; its first token takes that and a step.
     """
 
     decode_per_second: Interval
@@ -97,6 +98,7 @@ class Speed(Frozen):
     ttft_ms: Interval
     decode_bytes: int
     bandwidth_share: float
+    encoder_ms: Latency | None = None
 
 
 class Throughput(Frozen):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgekit.report import words
 from edgekit.report.rulings import metric_name, range_text, readings, title_of
-from edgekit.report.schema import BaselineEntry, Deployable, Latency, Report, RuleEntry
+from edgekit.report.schema import BaselineEntry, Deployable, Latency, Report, RuleEntry, Speed
 from edgekit.report.sentences import file_kind, headline
 from edgekit.rules import main_metric
 from edgekit.sequential import Verdict
@@ -14,6 +14,12 @@ from edgekit.sequential import Verdict
 __all__ = ["MARKS", "Cell", "Line", "deployable_lines", "files_caption", "gate_lines"]
 
 
+_TOLD = {  # shares that stand beside a perplexity
+    "accuracy": "of next tokens",
+    "minimal_pairs": "of minimal pairs",
+    "chrf": "chrF",
+    "exact_match": "of answers exact",
+}
 MARKS: dict[Verdict, str] = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
 
@@ -95,12 +101,12 @@ def _file_line(report: Report, entry: BaselineEntry, style: str) -> Line:
 def _quality(entry: BaselineEntry, reference: str) -> tuple[Cell, ...]:
     """What the answers are worth: of a language model perplexity and divergence, else accuracy and points lost."""
     found = entry.metrics
-    if "perplexity" in found:
-        told = f"{words.percent(found.get('accuracy'))} of next tokens"
-        told += f", {words.percent(found['minimal_pairs'])} of minimal pairs" if "minimal_pairs" in found else ""
+    if "kld" in found or "perplexity" in found:
+        parts = [(found.get(name), what) for name, what in _TOLD.items()]
+        told = ", ".join(f"{words.percent(value)} {what}" for value, what in parts if value is not None)
         apart = reference or words.number(found.get("kld"))
         same = "" if reference else f"{words.percent(found.get('agreement'))} the same"
-        return Cell("Perplexity", words.number(found["perplexity"]), told), Cell("KL divergence", apart, same)
+        return Cell("Perplexity", words.number(found.get("perplexity")), told), Cell("KL divergence", apart, same)
     f1, metric = found.get("macro_f1"), main_metric(found)
     drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
     return (
@@ -120,13 +126,22 @@ def _flow(entry: BaselineEntry) -> tuple[Cell, ...]:
         share = f"{words.percent(speed.bandwidth_share, 0)} of memory's rate"
         return (
             Cell("Decode", words.rate(decode), share),
-            Cell("Prefill", words.rate(prefill), f"first token {words.milliseconds(speed.ttft_ms.value)}"),
+            Cell("Prefill", words.rate(prefill), ", ".join(_waiting(speed))),
         )
     flow = entry.throughput[-1] if entry.throughput else None
     if flow is None:
         return (Cell("Throughput", words.rate(None), ""),)
     spread = f", {words.interval(*map(words.rate, flow.interval))}" if flow.interval is not None else ""
     return (Cell("Throughput", words.rate(flow.per_second), f"batch {flow.batch}{spread}"),)
+
+
+def _waiting(speed: Speed) -> list[str]:
+    """What passes before the first token."""
+    encoder = speed.encoder_ms
+    told = (
+        [] if encoder is None else [f"encoder {words.milliseconds(encoder.p50)}, p90 {words.milliseconds(encoder.p90)}"]
+    )
+    return [*told, f"first token {words.milliseconds(speed.ttft_ms.value)}"]
 
 
 def _p50_range(latency: Latency | None) -> str:

@@ -58,7 +58,10 @@ class Workload(Frozen):
     )
     throughput_batches: tuple[int, ...] = Field((8,), description="batches of the throughput figures")
     windows: int = Field(
-        64, ge=1, le=100_000, description="windows of text that a language model is scored on, at most"
+        64,
+        ge=1,
+        le=100_000,
+        description="windows of text that a language model is scored on, or texts of a text-to-text model, at most",
     )
     pairs: str = Field(
         "",

@@ -1,10 +1,13 @@
 """Runtimes of language models by format, and what is asked of them beyond times. They are fed token ids (windows).
 
+Of a text-to-text model a row is the token ids that are read, and where type ids stand otherwise those of an answer.
+
 JOB.json    as in `edgekit/jobs.py`; its inputs hold "rows". With "mode": "score"|"dump"|"generate" also
             {"scored_from": int, "reference": path|null, "output": path|null, "new_tokens": int}
 RESULT.json score: {"nll": [[nats]], "top1": [[id]]}, and with a reference {"kld": [[nats]], "agreed": [[bool]]},
-            of each row the tokens from `scored_from` on; dump: {"shape": [windows, tokens, vocabulary]} of the
-            file that it wrote, which is such a reference; generate: {"tokens": [[id]]}
+            of each row the tokens from `scored_from` on (text-to-text: of the answer); dump: {"shape": [windows,
+            tokens, vocabulary]} (text-to-text: [tokens, vocabulary]) of the file that it wrote, which is such a
+            reference; generate: {"tokens": [[id]]}
                 bandwidth (`lm_bandwidth_worker.py`): {"bytes_per_second"} of memory that is read
 """
 
@@ -22,10 +25,12 @@ from edgekit.jobs import Call, Inputs, Job, Place
 from edgekit.runtimes import Runtimes
 from edgekit.runtimes.base import Runtime, WorkerRuntime
 from edgekit.runtimes.llamacpp import LLAMACPP
+from edgekit.runtimes.onnxruntime import ONNXRUNTIME
 from edgekit.runtimes.torch import TORCH
 
 __all__ = [
     "LM_RUNTIMES",
+    "SEQ2SEQ_RUNTIMES",
     "Answers",
     "Asked",
     "ask",
@@ -53,21 +58,26 @@ LM_RUNTIMES: Runtimes = {
         batches=False,
     ),
 }
+SEQ2SEQ_RUNTIMES: Runtimes = {
+    "onnx-seq2seq": replace(ONNXRUNTIME, worker="seq2seq_worker.py", model="", tokenizer=None, batches=False)
+}
 
 
 def runtimes_for(kind: TaskKind, runtimes: Runtimes) -> Runtimes:
     """What executes files of a task where `runtimes` execute classifiers.
 
-    That is nothing for language models in a browser, or by the Python that is pushed to a device; nor yet anywhere for
-    text-to-text models.
+    That is nothing for language models and text-to-text models in a browser, or by the Python that is pushed to a
+    device; for text-to-text models on processors only.
     """
     if kind == "text-classification":
         return runtimes
     if kind in ENCODER_KINDS:  # llama.cpp's heads answer once a text
         return {name: runtime for name, runtime in runtimes.items() if name != "gguf"}
-    if kind != "language-modeling" or "hf" not in runtimes:
+    if "hf" not in runtimes:
         return {}
     provider = runtimes["hf"].provider
+    if kind == "text-to-text":
+        return SEQ2SEQ_RUNTIMES if provider == "cpu" else {}
     return LM_RUNTIMES if provider == "cpu" else {"hf": replace(LM_TORCH, provider=provider)}
 
 
@@ -109,16 +119,17 @@ class Answers(Frozen):
     bytes_per_second: float = 0.0
 
 
-def inputs_of_rows(rows: Iterable[Sequence[int]]) -> Inputs:
-    """Rows of token ids as inputs. No text goes along."""
-    given = tuple((tuple(int(token) for token in row), ()) for row in rows)
-    return Inputs((), None, max((len(ids) for ids, _ in given), default=0), rows=given)
+def inputs_of_rows(rows: Iterable[Sequence[int]], targets: Iterable[Sequence[int]] | None = None) -> Inputs:
+    """Rows of token ids as inputs, with those of an answer to each where there are any. No text goes along."""
+    read = [tuple(int(token) for token in row) for row in rows]
+    told = [tuple(int(token) for token in row) for row in targets] if targets is not None else [()] * len(read)
+    return Inputs((), None, max(map(len, read), default=0), rows=tuple(zip(read, told, strict=True)))
 
 
 def ask(
     runtime: Runtime,
     artifact: Artifact,
-    rows: Iterable[Sequence[int]],
+    inputs: Inputs,
     call: Call,
     *,
     scored_from: int = 1,
@@ -127,7 +138,7 @@ def ask(
     new_tokens: int = 0,
 ) -> Asked:
     """The process to run, by `call.mode`. Raises DeviceError as `Runtime.job` does."""
-    job = runtime.job(artifact, inputs_of_rows(rows), call)
+    job = runtime.job(artifact, inputs, call)
     return Asked(**vars(job), scored_from=scored_from, reference=reference, output=output, new_tokens=new_tokens)
 
 

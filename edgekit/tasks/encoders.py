@@ -47,10 +47,13 @@ PICTURE = "image"  # the column of pictures
 
 def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", *, labelled: bool = True) -> Columns:
     """The columns of data for such a task; those that are not named are `COLUMNS`, of similar texts a second one only
-    where the first is not named either. `labelled`: whether there are labels where their column is not named.
+    where the first is not named either. Answers of a text-to-text model are there only where they are named.
+    `labelled`: whether there are labels where their column is not named.
 
     Raises UsageError for a second text of pictures.
     """
+    if kind == "text-to-text":  # the label is a reference answer
+        return Columns(text=text or "text", label=label, label_kind="text")
     if kind not in ENCODER_TASKS:
         return Columns(text=text or "text", pair=pair)
     what = ENCODER_TASKS[kind].label_kind

@@ -181,3 +181,13 @@ def test_the_schema_accepts_what_the_loader_accepts(name: str) -> None:
 def test_the_schema_refuses_unknown_keys_and_wrong_types(old: str, new: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(yaml.safe_load(SOUND.replace(old, new, 1)), recipe_schema())
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_what_no_file_can_hold_is_refused_when_the_recipe_is_read(method: str) -> None:
+    recipe = load_recipe(find_recipe("llm-finetune-quantize"))
+    step = next(step.id for step in recipe.steps if step.stage == "lm-finetune")
+    params = {name: "x" for name, param in recipe.params.items() if param.required}
+    with pytest.raises(RecipeError) as told:
+        resolve(recipe, params, [f"{step}.method={method}"])
+    assert any("no weight of the model can hold" in problem.what for problem in told.value.problems)

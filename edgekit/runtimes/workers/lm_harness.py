@@ -7,8 +7,9 @@ Formats: `edgekit/runtimes/lm.py`.
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -150,18 +151,24 @@ def score_row(logits: FLOAT, targets: NDArray[np.int64], known: NDArray[Any] | N
 
 
 def dump(decoder: Decoder, rows: list[list[int]], scored_from: int, output: Path) -> dict[str, Any]:
-    """Write log-probabilities (rows, scored tokens, vocabulary) as a .npy file, window by window: in float32, or in
-    float16 where that would be more than a gigabyte (which adds about 1e-5 nats to a KL divergence)."""
+    """Write log-probabilities (rows, scored tokens, vocabulary) as `write_reference` does, window by window."""
     if len({len(row) for row in rows}) > 1:
         raise JobError("bad_input", "windows of different lengths do not make one reference")
+    parts = (run(decoder, row, scored_from) for row in rows)
+    return {"shape": write_reference(output, (len(rows), len(rows[0]) - scored_from), parts)}
+
+
+def write_reference(output: Path, places: Sequence[int], parts: Iterable[FLOAT]) -> list[int]:
+    """Write log-probabilities of logits (n, vocabulary) that come in parts, as a .npy file (*places, vocabulary): in
+    float32, or in float16 where that would be more than a gigabyte (which adds about 1e-5 nats to a KL divergence).
+    Returns its shape."""
     shape: list[int] = []
     kind: np.dtype[Any] = np.dtype(np.float32)
     with output.open("wb") as file:
-        for number, row in enumerate(rows):
-            logits = run(decoder, row, scored_from)
+        for number, logits in enumerate(parts):
             if not shape:
-                shape = [len(rows), *logits.shape]
-                kind = np.dtype(np.float32 if len(rows) * logits.nbytes <= FULL_BYTES else np.float16)
+                shape = [*places, logits.shape[1]]
+                kind = np.dtype(np.float32 if 4 * math.prod(shape) <= FULL_BYTES else np.float16)
                 header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": tuple(shape)}
                 np.lib.format.write_array_header_1_0(file, header)
             for piece in pieces(len(logits)):
@@ -169,7 +176,7 @@ def dump(decoder: Decoder, rows: list[list[int]], scored_from: int, output: Path
                 if not np.isfinite(values.max(axis=1)).all():
                     raise JobError("inference", f"probabilities that are not finite in window {number}")
                 file.write(values.astype(kind).tobytes())
-    return {"shape": shape}
+    return shape
 
 
 def generate(decoder: Decoder, prompt: Sequence[int], count: int) -> list[int]:
