@@ -216,7 +216,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
     """Formats that do not follow each other, data that are missing, a head that nobody trains."""
     problems = []
     formats = formats_of(recipe, model)
-    trained = {MODEL: model.task is not None}
+    trained = {MODEL: model.task is not None or recipe.task.kind not in ENCODER_KINDS}  # the others have no head
     for step in recipe.steps:
         stage = STAGES[step.stage]
         source = formats[step.source]
