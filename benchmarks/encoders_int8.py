@@ -69,14 +69,19 @@ def _ours(bed: Bed) -> dict[str, Artifact]:
 def _peers(bed: Bed, base: Artifact) -> dict[str, Artifact]:
     openvino = library()  # first: it keeps nncf, too, from reporting that it is used
     import nncf
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     dynamic = _beside(bed, base, "peer-dynamic", "onnx")
-    quantize_dynamic(base.model_file, dynamic.model_file, per_channel=True, weight_type=QuantType.QInt8)
+    types = {"DefaultTensorType": onnx.TensorProto.FLOAT}  # behind the attention it cannot tell, and asks for this
+    quantize_dynamic(
+        base.model_file, dynamic.model_file, per_channel=True, weight_type=QuantType.QInt8, extra_options=types
+    )
     static = _beside(bed, base, "peer-nncf", "openvino")
-    write_openvino(base.model_file, static.model_file)
+    plain = bed.folder / "peer-nncf-f32.xml"  # its weights stay mapped while it is open: not the file that is written
+    write_openvino(base.model_file, plain)
     feeds = list(calibration_feeds(base, 256, Context(data=bed.tables)))
-    model = openvino.Core().read_model(static.model_file)
+    model = openvino.Core().read_model(plain)
     model = nncf.quantize(model, nncf.Dataset(feeds), subset_size=256, model_type=nncf.ModelType.TRANSFORMER)
     openvino.save_model(model, static.model_file, compress_to_fp16=False)
     return {DYNAMIC: dynamic, NNCF: static}
