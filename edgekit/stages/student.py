@@ -122,7 +122,7 @@ def _carry_over(model: PreTrainedModel, fresh: PreTrainedModel) -> tuple[str, ..
 
     family = family_of(model.config.model_type)
     old, new = model.state_dict(), fresh.state_dict()
-    basis = _basis(_inputs(old, family), int(getattr(fresh.config, family.config_hidden)))
+    basis = _basis(_inputs(old, family), _inputs(new, family).shape[1])
     prefix = f"{family.backbone}.{family.layers}."
     count, kept = (len(list(m.get_submodule(prefix[:-1]).children())) for m in (model, fresh))
     origin = _origin(count, kept)

@@ -172,6 +172,7 @@ def test_every_recipe_is_run_here_or_with_the_language_models() -> None:
         "sentence-embedder-int8",
         "image-classifier",
         "encoder-int8",
+        "seq2seq-quantize",
         "prune-without-training",
     }
     assert set(names()) == here | set(test_language_recipes.RECIPES)

@@ -73,7 +73,7 @@ def test_it_is_trained_cut_factorized_and_taught(name: str, tmp_path: Path) -> N
     assert outcome.facts.changed
     taught = made(tmp_path / "taught")
     lesson = Distill(**FAST, hidden=1.0, relations=1.0)
-    told = distill(artifact(thin), lesson, taught, context(teacher=artifact(trained)))
+    told = distill(artifact(thin), lesson, taught, context(teachers=(artifact(trained),)))
     assert told.facts.numbers["misaligned_rows"] == 0
     assert size_of(load_classifier(taught)) == outcome.facts.numbers["parameters_after"]
 

@@ -42,7 +42,7 @@ def student(tmp_path: Path) -> Path:
 def context(**changes: object) -> Context:
     data = {"train": shakespeare(0, 60), "validation": shakespeare(1000, 15)}
     teacher = Artifact.outside(real_model("stories260K"), None)
-    base: dict[str, object] = {"data": data, "task": TASK, "teacher": teacher}
+    base: dict[str, object] = {"data": data, "task": TASK, "teachers": (teacher,)}
     return Context(**{**base, **changes})  # type: ignore[arg-type]
 
 
@@ -102,9 +102,9 @@ def test_unlabeled_texts_are_learnt_from_too(student: Path, tmp_path: Path) -> N
 
 def test_bad_input_is_told_plainly(student: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="needs a teacher"):
-        run(student, tmp_path / "out", given=context(teacher=None))
+        run(student, tmp_path / "out", given=context(teachers=()))
     with pytest.raises(StageError, match="of the student's 512 tokens are not the teacher's"):
-        run(student, tmp_path / "out", given=context(teacher=Artifact.outside(real_model("babyllama105"), None)))
+        run(student, tmp_path / "out", given=context(teachers=(Artifact.outside(real_model("babyllama105"), None),)))
     with pytest.raises(StageError, match="longer than the model's context"):
         run(student, tmp_path / "out", given=context(task=TASK.model_copy(update={"max_length": 600})))
 

@@ -67,7 +67,7 @@ def test_what_crosses_to_a_worker_is_the_file_and_the_settings(tmp_path: Path) -
 def test_stages_say_what_is_of_texts_alone(tmp_path: Path) -> None:
     model = open_model(str(write_vit(tmp_path / "vit")))
     table = load_table(str(write_pictures(tmp_path / "data", count=2)), columns_of(TASK.kind))
-    context = Context({"train": table, "validation": table}, teacher=model, task=model.task)
+    context = Context({"train": table, "validation": table}, teachers=(model,), task=model.task)
     with pytest.raises(Exception, match="it has no vocabulary"):
         prune(model, Prune(vocabulary=True), tmp_path / "a", context)
     with pytest.raises(Exception, match="no table of tokens"):
