@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["DIGITS", "SIZES", "random_vit", "write_digits", "write_pictures", "write_vit"]
 
 SIZES: dict[str, int] = {"heads": 3, "head_size": 8, "ffn": 40, "layers": 3}
-DIGITS = Path("/work/shared/data/sets/mnist")
+DIGITS = Path(__file__).resolve().parents[2] / "shared" / "data" / "sets" / "mnist"
 EDGE = 12  # of pictures
 ARCHITECTURES = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}
 
