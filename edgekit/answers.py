@@ -28,7 +28,17 @@ from edgekit.tasks.encoders import ENCODER_TASKS, is_ready
 from edgekit.tasks.language_modeling import Windows, make_windows, targets_of
 from edgekit.zero_shot import blimp_score, read_pairs
 
-__all__ = ["Answers", "answers_of", "at_chance", "drop_between", "reference_metrics", "same_label", "windows_of"]
+__all__ = [
+    "Answers",
+    "Tried",
+    "answers_of",
+    "at_chance",
+    "drop_between",
+    "lm_answers_of",
+    "reference_metrics",
+    "same_label",
+    "windows_of",
+]
 
 PAIRS = 2000  # sentences are short: this is a minute for a small model
 
@@ -52,29 +62,42 @@ class Answers:
         return None if self.truth is None or self.statistic is not None else self.labels == self.truth
 
 
-def answers_of(
-    artifacts: Mapping[str, Artifact],
-    baseline: str,
-    table: Table,
-    windows: Windows | None,
-    workload: Workload,
-    target: Target,
-    progress: Progress,
-    cache: Path | None,
-) -> dict[str, Answers]:
-    """Every file's answers on `table`, the baseline's first; language models' on its `windows` (`windows_of`).
+@dataclass(frozen=True)
+class Tried:
+    """Files that are tried beside a `baseline` among them: how, where, and who hears how far it is."""
 
-    Raises DataError and DeviceError as `predict` and `score_windows` do.
+    artifacts: Mapping[str, Artifact]
+    baseline: str
+    workload: Workload
+    target: Target
+    progress: Progress
+
+    def each(self, what: str) -> Iterator[tuple[str, Artifact]]:
+        """The files, the baseline first, while the progress says `what` is done."""
+        names = sorted(self.artifacts, key=lambda name: name != self.baseline)
+        return ((name, self.artifacts[name]) for name in self.progress.track(names, what, len(names)))
+
+    def venue(self, cache: Path | None) -> Venue:
+        """Where language models' files are asked."""
+        return Venue(self.target.transport, self.target.runtimes, self.workload.threads, cache)
+
+
+def answers_of(tried: Tried, table: Table, cache: Path | None) -> dict[str, Answers]:
+    """Every encoder's answers on `table`, the baseline's first. Raises DataError and DeviceError as `predict` does."""
+    files = tried.each(f"accuracy on {len(table)} rows")
+    return {name: _classified(artifact, table, tried.workload, tried.target, cache) for name, artifact in files}
+
+
+def lm_answers_of(tried: Tried, windows: Windows, data: str, cache: Path | None) -> dict[str, Answers]:
+    """Every language model's answers on `windows` of a table with the digest `data`, the baseline's first.
+
+    Raises DataError and DeviceError as `score_windows` does.
     """
-    names = sorted(artifacts, key=lambda name: name != baseline)
-    if windows is None:
-        tracked = progress.track(names, f"accuracy on {len(table)} rows", len(names))
-        return {name: _classified(artifacts[name], table, workload, target, cache) for name in tracked}
-    venue = Venue(target.transport, target.runtimes, workload.threads, cache)
+    venue, workload = tried.venue(cache), tried.workload
     pairs = read_pairs(workload.pairs, PAIRS) if workload.pairs else None
-    tracked = progress.track(names, f"perplexity on {windows.scored:,} tokens", len(names))
-    with _reference(artifacts[baseline], windows, workload, cache) as reference:
-        return {name: _modeled(artifacts[name], windows, reference, pairs, table.digest, venue) for name in tracked}
+    files = tried.each(f"perplexity on {windows.scored:,} tokens")
+    with _reference(tried.artifacts[tried.baseline], windows, workload, cache) as reference:
+        return {name: _modeled(artifact, windows, reference, pairs, data, venue) for name, artifact in files}
 
 
 def windows_of(artifact: Artifact, table: Table, workload: Workload) -> Windows | None:

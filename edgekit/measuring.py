@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from edgekit.answers import Answers, at_chance, drop_between, same_label
+from edgekit.answers import Answers, Tried, at_chance, drop_between, same_label
 from edgekit.artifact import Artifact
 from edgekit.bench import Bench, Measurement
 from edgekit.data.table import Table
@@ -70,10 +70,10 @@ def make_report(
     machine = where.transport.probe(_libraries(artifacts, where))
     workload = workload.model_copy(update={"threads": workload.threads or where.threads})
     trial = trial_of(artifacts[baseline], table, workload)
-    answers = trial.answers(artifacts, baseline, workload, where, progress, cache)
+    tried = Tried(artifacts, baseline, workload, where, progress)
+    answers = trial.answers(tried, cache)
     progress.say(f"measuring {len(subjects)} files, interleaved; keep the machine otherwise idle")
-    decided = partial(settled, rules)
-    bench, speeds = trial.speeds(artifacts, baseline, workload, where, progress, decided)
+    bench, speeds = trial.speeds(tried, partial(settled, rules))
     notes = (*notes, *trial.notes)
     if bench.interrupted:
         notes = (*notes, f"measuring was stopped: {_whole(bench)}")

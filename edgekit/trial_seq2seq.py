@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.answers import Answers
+from edgekit.answers import Answers, Tried
 from edgekit.artifact import Artifact
 from edgekit.bench import Bench, Decided
 from edgekit.bench_seq2seq import measure_seq2seq
@@ -19,11 +19,9 @@ from edgekit.data.table import Table
 from edgekit.evaluate_lm import kept_reference
 from edgekit.evaluate_seq2seq import greedy_answers, score_along
 from edgekit.interrogate import Venue
-from edgekit.progress import Progress
 from edgekit.report.schema import Speed
 from edgekit.runtimes.base import Workload, task_of
 from edgekit.runtimes.lm import SEQ2SEQ_RUNTIMES
-from edgekit.targets import Target
 from edgekit.tasks.text_to_text import Exchanges, Ids, make_exchanges, texts_of
 
 __all__ = ["Seq2SeqTrial", "seq2seq_trial"]
@@ -50,24 +48,16 @@ class Seq2SeqTrial:
         found = () if self.exchanges.targets is not None else (NO_TARGETS,)
         return found if has_chrf() else (*found, NO_CHRF)
 
-    def answers(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        cache: Path | None,
-    ) -> dict[str, Answers]:
+    def answers(self, tried: Tried, cache: Path | None) -> dict[str, Answers]:
         """See `Trial`."""
-        names = sorted(artifacts, key=lambda name: name != baseline)
-        venue = Venue(target.transport, target.runtimes, workload.threads, cache)
-        here, sources = Venue(threads=workload.threads, runtimes=target.runtimes), self.exchanges.sources
+        sources, workload = self.exchanges.sources, tried.workload
+        here = Venue(threads=workload.threads, runtimes=tried.target.runtimes)
         with ExitStack() as stack:
             folder = cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            reference = kept_reference(artifacts[baseline], sources, folder, here, targets=self.targets)
-            tracked = progress.track(names, f"answers to {len(sources)} texts", len(names))
-            return {name: self._answered(artifacts[name], reference, venue) for name in tracked}
+            base = tried.artifacts[tried.baseline]
+            reference = kept_reference(base, sources, folder, here, targets=self.targets)
+            files, venue = tried.each(f"answers to {len(sources)} texts"), tried.venue(cache)
+            return {name: self._answered(artifact, reference, venue) for name, artifact in files}
 
     def _answered(self, artifact: Artifact, reference: Path, venue: Venue) -> Answers:
         """Along the targets; and of the file's own answers, where there are references, what they are worth."""
@@ -86,26 +76,18 @@ class Seq2SeqTrial:
         metrics["chrf"] = float(chrf(evidence, np.ones((1, len(evidence)), dtype=np.int64))[0])
         return Answers(along.top1, None, metrics, evidence=evidence, statistic=chrf)
 
-    def speeds(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        decided: Decided,
-    ) -> tuple[Bench, Mapping[str, Speed]]:
+    def speeds(self, tried: Tried, decided: Decided) -> tuple[Bench, Mapping[str, Speed]]:
         """See `Trial`."""
         found = measure_seq2seq(
-            artifacts,
-            baseline,
+            tried.artifacts,
+            tried.baseline,
             self.exchanges.sources,
             self.targets,
-            workload,
+            tried.workload,
             data=self.table.name,
-            progress=progress,
-            transport=target.transport,
-            runtimes=target.runtimes,
+            progress=tried.progress,
+            transport=tried.target.transport,
+            runtimes=tried.target.runtimes,
             decided=decided,
         )
         return found.decode, found.speeds

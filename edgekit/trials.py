@@ -10,47 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgekit.answers import Answers, answers_of, windows_of
+from edgekit.answers import Answers, Tried, answers_of, lm_answers_of
 from edgekit.artifact import ENCODER_KINDS, Artifact, TaskKind
 from edgekit.bench import Bench, Decided, measure
 from edgekit.bench_lm import measure_lm
 from edgekit.data.table import Table
-from edgekit.progress import Progress
 from edgekit.report.schema import Speed
 from edgekit.runtimes.base import Workload, task_of
-from edgekit.targets import Target
-from edgekit.tasks.language_modeling import Windows
+from edgekit.tasks.language_modeling import Windows, make_windows
 from edgekit.trial_seq2seq import seq2seq_trial
 
 __all__ = ["TRIALS", "Trial", "trial_of"]
 
 
 class Trial(Protocol):
-    """Files of one kind, tried on one table. `notes`: what the report says about it."""
+    """One table, as one kind of models takes it. `notes`: what the report says about it."""
 
     @property
     def notes(self) -> tuple[str, ...]: ...
 
-    def answers(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        cache: Path | None,
-    ) -> dict[str, Answers]:
+    def answers(self, tried: Tried, cache: Path | None) -> dict[str, Answers]:
         """Every file's answers, the baseline's first. Raises DataError and DeviceError where there are none."""
 
-    def speeds(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        decided: Decided,
-    ) -> tuple[Bench, Mapping[str, Speed]]:
+    def speeds(self, tried: Tried, decided: Decided) -> tuple[Bench, Mapping[str, Speed]]:
         """What a gate judges, and the speeds of language models by file. Raises as `bench.measure` does."""
 
 
@@ -61,36 +43,20 @@ class EncoderTrial:
     table: Table
     notes: tuple[str, ...] = ()
 
-    def answers(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        cache: Path | None,
-    ) -> dict[str, Answers]:
+    def answers(self, tried: Tried, cache: Path | None) -> dict[str, Answers]:
         """See `Trial`."""
-        return answers_of(artifacts, baseline, self.table, None, workload, target, progress, cache)
+        return answers_of(tried, self.table, cache)
 
-    def speeds(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        decided: Decided,
-    ) -> tuple[Bench, Mapping[str, Speed]]:
+    def speeds(self, tried: Tried, decided: Decided) -> tuple[Bench, Mapping[str, Speed]]:
         """See `Trial`."""
         bench = measure(
-            artifacts,
-            baseline,
+            tried.artifacts,
+            tried.baseline,
             self.table,
-            workload,
-            progress=progress,
-            transport=target.transport,
-            runtimes=target.runtimes,
+            tried.workload,
+            progress=tried.progress,
+            transport=tried.target.transport,
+            runtimes=tried.target.runtimes,
             decided=decided,
         )
         return bench, {}
@@ -101,50 +67,37 @@ class LmTrial:
     """Windows of a table's texts; times of decode steps."""
 
     table: Table
-    windows: Windows | None
+    windows: Windows
     notes: tuple[str, ...] = ()
 
-    def answers(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        cache: Path | None,
-    ) -> dict[str, Answers]:
+    def answers(self, tried: Tried, cache: Path | None) -> dict[str, Answers]:
         """See `Trial`."""
-        return answers_of(artifacts, baseline, self.table, self.windows, workload, target, progress, cache)
+        return lm_answers_of(tried, self.windows, self.table.digest, cache)
 
-    def speeds(
-        self,
-        artifacts: Mapping[str, Artifact],
-        baseline: str,
-        workload: Workload,
-        target: Target,
-        progress: Progress,
-        decided: Decided,
-    ) -> tuple[Bench, Mapping[str, Speed]]:
+    def speeds(self, tried: Tried, decided: Decided) -> tuple[Bench, Mapping[str, Speed]]:
         """See `Trial`."""
-        assert self.windows is not None
         found = measure_lm(
-            artifacts,
-            baseline,
+            tried.artifacts,
+            tried.baseline,
             self.windows,
-            workload,
+            tried.workload,
             data=self.table.name,
-            progress=progress,
-            transport=target.transport,
-            runtimes=target.runtimes,
+            progress=tried.progress,
+            transport=tried.target.transport,
+            runtimes=tried.target.runtimes,
             decided=decided,
         )
         return found.decode, found.speeds
 
 
+def _lm_trial(artifact: Artifact, table: Table, workload: Workload) -> LmTrial:
+    return LmTrial(table, make_windows(artifact.path, table, task_of(artifact), most=workload.windows))
+
+
 Make = Callable[[Artifact, Table, Workload], Trial]
 TRIALS: dict[TaskKind, Make] = {
     **dict.fromkeys(ENCODER_KINDS, lambda _, table, __: EncoderTrial(table)),
-    "language-modeling": lambda artifact, table, workload: LmTrial(table, windows_of(artifact, table, workload)),
+    "language-modeling": _lm_trial,
     "text-to-text": seq2seq_trial,
 }
 

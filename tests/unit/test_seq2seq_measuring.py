@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.answers import drop_between
+from edgekit.answers import Tried, drop_between
 from edgekit.api import bench
 from edgekit.artifact import Artifact
 from edgekit.bench_seq2seq import measure_seq2seq
@@ -133,7 +133,7 @@ def test_chrf_is_sacrebleus_and_paired(files: dict[str, Artifact]) -> None:
     trial = seq2seq_trial(files["fp32"], TABLE, QUICK)
     target = find_target("cpu")
     where = target.__class__(**{**vars(target), "runtimes": target.executes("text-to-text")})
-    answers = trial.answers(files, "fp32", QUICK, where, Silent(), None)
+    answers = trial.answers(Tried(files, "fp32", QUICK, where, Silent()), None)
     drop = drop_between(answers["fp32"], answers["int8"])
     assert drop is not None
     assert drop.value == pytest.approx(answers["fp32"].metrics["chrf"] - answers["int8"].metrics["chrf"])

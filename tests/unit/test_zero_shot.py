@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.answers import answers_of, windows_of
+from edgekit.answers import Tried, lm_answers_of, windows_of
 from edgekit.artifact import Artifact
 from edgekit.data.table import Table
 from edgekit.errors import DataError
@@ -74,8 +74,9 @@ def test_the_report_has_the_share_of_pairs_where_the_workload_asks(files: dict[s
         workload = Workload(threads=1, windows=2, pairs=pairs)
         target = replace(find_target("cpu"), runtimes=LM_RUNTIMES)
         windows = windows_of(gguf, table, workload)
-        given = ({"gguf": gguf}, "gguf", table, windows, workload, target, Silent(), tmp_path / "cache")
-        found[pairs] = answers_of(*given)["gguf"].metrics
+        assert windows is not None
+        tried = Tried({"gguf": gguf}, "gguf", workload, target, Silent())
+        found[pairs] = lm_answers_of(tried, windows, table.digest, tmp_path / "cache")["gguf"].metrics
     assert "minimal_pairs" not in found[""]
     alone = blimp_score(gguf, Table(GOOD, BAD), files["hf"].path, venue=Venue(threads=1))
     assert found[str(file)] == {**found[""], "minimal_pairs": alone.accuracy.value}
