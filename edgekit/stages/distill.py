@@ -115,7 +115,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     _check_alike(context.teachers, task)
     for reader in (source, *context.teachers):
         check_task(reader.path, task)
-    load = cache(lambda: load_classifier(teacher.path, kind=task.kind, device=context.device))
+    load = cache(partial(load_classifier, teacher.path, kind=task.kind, device=context.device))
     with threads(context.threads):
         lesson = _lesson(source, config, context, task, load)
         model = load() if config.looks_inside else None
@@ -150,8 +150,11 @@ def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:
         raise StageError("this stage needs a task", hint="give a max_length, and the data's columns")
     if not task_kind(task).head:
         return task
-    labels = teacher.task.labels if teacher.task else head_labels(teacher.path)
-    return task.model_copy(update={"labels": labels})
+    return task.model_copy(update={"labels": _labels(teacher)})
+
+
+def _labels(teacher: Artifact) -> tuple[str, ...]:
+    return teacher.task.labels if teacher.task else head_labels(teacher.path)
 
 
 def _check_alike(teachers: tuple[Artifact, ...], task: Task) -> None:
@@ -159,18 +162,13 @@ def _check_alike(teachers: tuple[Artifact, ...], task: Task) -> None:
     if len(teachers) > 1 and not task_kind(task).head:
         raise StageError("embeddings of several teachers lie in spaces of their own", hint="name one teacher")
     for teacher in teachers[1:]:
-        labels = teacher.task.labels if teacher.task else head_labels(teacher.path)
-        if labels != task.labels:
+        if _labels(teacher) != task.labels:
             what = f"the teacher {teacher.path} knows other labels than {teachers[0].path}, or in another order"
             raise StageError(what, hint="fine-tune all of them on the same training data")
 
 
 def _lesson(source: Artifact, config: Distill, context: Context, task: Task, load: Load) -> Lesson:
     """`load`: the first teacher's model."""
-    from edgekit.nn.load import load_classifier
-    from edgekit.nn.processes import processes
-    from edgekit.nn.teacher import teacher_logits
-
     train, validation, kind = context.split("train"), context.split("validation"), task_kind(task)
     if config.altered_copies and kind.pictures:
         raise StageError("altered_copies are of texts, and the task is of pictures", hint="leave altered_copies at 0")
@@ -178,30 +176,35 @@ def _lesson(source: Artifact, config: Distill, context: Context, task: Task, loa
     parts += [altered(train, config.altered_copies, config.seed)] if config.altered_copies else []
     if config.alpha_hard and train.labels is None:
         raise DataError(f"{train.name} has no labels", hint="name the label column, or set alpha_hard to 0")
-    folder = context.scratch.parent if context.scratch else None
-
-    def answers(table: Table) -> NDArray[np.float32]:
-        """The mean of all teachers'; a place that one of them was not asked about has none."""
-        device, progress = context.device, context.progress
-        others = (partial(load_classifier, t.path, kind=task.kind, device=device) for t in context.teachers[1:])
-        loads: list[Load] = [load, *others]
-        with processes().main_first():
-            found = [
-                teacher_logits(teacher, load, table, task, cache=folder, device=device, progress=progress)
-                for teacher, load in zip(context.teachers, loads, strict=True)
-            ]
-        return np.asarray(np.mean(found, axis=0), dtype=np.float32) if len(found) > 1 else found[0]
-
-    table, exam, told = _joined(parts), examples_of(source.path, validation, task), answers(validation)
+    table, exam = _joined(parts), examples_of(source.path, validation, task)
+    told, *answers = _answers([validation, *parts], context, task, load)
     return Lesson(
         table,
         examples_of(source.path, table, task),
-        np.concatenate([answers(part) for part in parts]),
+        np.concatenate(answers),
         exam,
         told,
         kind.main,
         exam.judge(told).metrics.get(kind.main, 0.0),
     )
+
+
+def _answers(tables: list[Table], context: Context, task: Task, load: Load) -> list[NDArray[np.float32]]:
+    """To each table, the mean of all teachers'; a place that one of them was not asked about has none. `load`: the
+    first teacher's model; of the others one at a time is in memory."""
+    from edgekit.nn.load import load_classifier
+    from edgekit.nn.processes import processes
+    from edgekit.nn.teacher import teacher_logits
+
+    folder, device, progress = context.scratch.parent if context.scratch else None, context.device, context.progress
+    found = []
+    for number, teacher in enumerate(context.teachers):
+        own = cache(partial(load_classifier, teacher.path, kind=task.kind, device=device)) if number else load
+        with processes().main_first():
+            found.append(
+                [teacher_logits(teacher, own, t, task, cache=folder, device=device, progress=progress) for t in tables]
+            )
+    return [np.asarray(np.mean(each, axis=0), dtype=np.float32) for each in zip(*found, strict=True)]
 
 
 def _exam(student: PreTrainedModel, lesson: Lesson, temperature: float, device: str) -> Callable[[], dict[str, float]]:

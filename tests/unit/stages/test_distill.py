@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError, StageError
+from edgekit.nn import load
 from edgekit.nn.device import threads
 from edgekit.nn.head import head_labels
+from edgekit.nn.load import load_classifier
 from edgekit.progress import Silent
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.distill import Distill, Lesson, distill
@@ -94,8 +96,14 @@ def test_several_teachers_answer_as_their_mean(
     both = (teacher, Artifact.outside(other, tuned.task))
     told: list[np.ndarray] = []
     monkeypatch.setattr("edgekit.stages.distill.Lesson", lambda *parts: told.append(parts[2]) or Lesson(*parts))
+    loaded: list[Path] = []
+    monkeypatch.setattr(
+        load, "load_classifier", lambda path, *a, **k: loaded.append(path) or load_classifier(path, *a, **k)
+    )
     for teachers in (both[:1], both[1:], both):
+        loaded.clear()
         run(tiny("bert", layers=1), tmp_path / f"out{len(told)}", context(None, teachers=teachers), epochs=1)
+    assert [loaded.count(one.path) for one in both] == [1, 1]  # whatever the number of tables
     np.testing.assert_allclose(told[2], (told[0] + told[1]) / 2, atol=1e-6)
     strange = Artifact.outside(other, TASK.model_copy(update={"labels": ("rate", "lost", "top")}))
     with pytest.raises(StageError, match="knows other labels"):
