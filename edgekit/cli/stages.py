@@ -67,11 +67,9 @@ def _input_options(stage: Stage) -> list[click.Option]:
     options = []
     language = stage.task != "text-classification"
     if stage.teachers:
-        several = stage.teachers > 1
-        more = " Given again: their answers are averaged." if several else ""
-        options.append(
-            click.Option(["--teacher"], required=True, multiple=several, help=f"The model to learn from.{more}")
-        )
+        more = " Given again: their answers are averaged." if stage.teachers > 1 else ""
+        help_ = f"The model to learn from.{more}"
+        options.append(click.Option(["--teacher", "teachers"], required=True, multiple=True, help=help_))
     for split in stage.reads:
         text = f"The {split} data: csv, tsv, jsonl, parquet{', txt' if language else ''}, or hub:OWNER/NAME."
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
@@ -130,10 +128,6 @@ def _input_options(stage: Stage) -> list[click.Option]:
     return options
 
 
-def _teachers(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return given if isinstance(given, tuple) else tuple(filter(None, (given,)))
-
-
 def _call(stage: Stage, values: dict[str, Any]) -> None:
     from edgekit.api import run_stage
     from edgekit.cli.console import Live, print_json
@@ -152,7 +146,7 @@ def _call(stage: Stage, values: dict[str, Any]) -> None:
         values["source"],
         values["out"],
         tables=tables,
-        teachers=_teachers(values.get("teacher")),
+        teachers=values.get("teachers", ()),
         task=task,
         store=values["store"],
         device=values["device"],

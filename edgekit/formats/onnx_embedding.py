@@ -9,14 +9,13 @@ import numpy as np
 
 from edgekit.errors import StageError
 from edgekit.formats.onnx_graph import add_constant
+from edgekit.nn.qat import BLOCK, MIDDLE
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["BLOCK", "embedding_int4", "embedding_int8", "embedding_tables", "take_initializer"]
+__all__ = ["embedding_int4", "embedding_int8", "embedding_tables", "take_initializer"]
 
-BLOCK = 32  # columns with one scale
-MIDDLE = 8  # of the 16 values that four bits hold
 HALF = (1e-3, 6e4)  # a largest scale for which the steps of half precision, 6e-8 at least, are fine enough
 
 

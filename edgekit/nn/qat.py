@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     from edgekit.nn.settings import ClassifierTraining
 
-__all__ = ["Tables", "rounded", "rounded_activations", "rounded_rows", "rounded_weights"]
+__all__ = ["BLOCK", "MIDDLE", "Tables", "rounded", "rounded_activations", "rounded_rows", "rounded_weights"]
 
 Tables = Literal["keep", "int8", "int4"]
 WEIGHT_STEPS = 64  # from zero to a channel's largest weight
 TINY = 1e-12
-BLOCK, MIDDLE = 32, 8  # of int4 rows: columns with one scale, and the longer side of its grid
+BLOCK = 32  # of int4 rows: columns with one scale
+MIDDLE = 8  # of the 16 values that four bits hold
 
 
 @contextmanager

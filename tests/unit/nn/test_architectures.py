@@ -42,6 +42,7 @@ from edgekit.nn.vocabulary import (
 )
 from edgekit.nn.weighting import Weighting
 from edgekit.tasks.text_classification import encode
+from tests.masking import others, zero_inputs
 from tests.tiny_architectures import ARCHITECTURES, random_model, write_architecture
 
 NAMES = sorted(ARCHITECTURES)
@@ -67,21 +68,6 @@ def logits(model: Model, seed: int = 0) -> torch.Tensor:
     with torch.inference_mode():
         found: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
     return found
-
-
-def zero_inputs(module: torch.nn.Module, gone: torch.Tensor) -> None:
-    """What `module` reads in these columns counts as 0."""
-
-    def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        mask = torch.ones_like(inputs[0])
-        mask[..., gone] = 0
-        return (inputs[0] * mask, *inputs[1:])
-
-    module.register_forward_pre_hook(hook)
-
-
-def others(keep: torch.Tensor, count: int) -> torch.Tensor:
-    return torch.tensor([i for i in range(count) if i not in keep.tolist()], dtype=torch.long)
 
 
 def some(draw: Callable[..., Any], count: int) -> torch.Tensor:

@@ -31,6 +31,7 @@ from edgekit.nn.surgery import (
 )
 from edgekit.nn.weighting import Weighting
 from tests.conftest import write_tiny
+from tests.masking import others, zero_inputs
 from tests.tiny_pictures import random_vit, write_vit
 
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,21 +51,6 @@ def logits(model: Any, seed: int = 0) -> torch.Tensor:
 
 def some(data: st.DataObject, count: int) -> torch.Tensor:
     return torch.tensor(sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=count))))
-
-
-def zero_inputs(module: torch.nn.Module, gone: torch.Tensor) -> None:
-    """What `module` reads in these columns counts as 0."""
-
-    def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        mask = torch.ones_like(inputs[0])
-        mask[..., gone] = 0
-        return (inputs[0] * mask, *inputs[1:])
-
-    module.register_forward_pre_hook(hook)
-
-
-def others(keep: torch.Tensor, count: int) -> torch.Tensor:
-    return torch.tensor([i for i in range(count) if i not in keep.tolist()], dtype=torch.long)
 
 
 def drawn(data: st.DataObject) -> Any:
