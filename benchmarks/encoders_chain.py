@@ -18,24 +18,26 @@ from edgekit.report.schema import Deployable, Report
 
 __all__ = ["figures"]
 
+TEACHERS = {"finetune": 0, "finetune-b": 1, "finetune-c": 2}  # seeds; the first is what everything is compared with
 SHARES = {99: 0.99, 97: 0.97}  # of the teacher's score
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A student, and how it is taught. `ffn`: share that goes; `common`: frequent tokens that stay (0: all do)."""
+    """A student, and how it is taught. `ffn`, `heads`: shares that go; `common`: frequent tokens that stay (0: all)."""
 
     layers: int
     ffn: float
+    heads: float = 0.0
     common: int = 24000
-    epochs: int = 6
-    copies: int = 1
+    epochs: int = 10
+    copies: int = 2
     hidden: float = 1.0
     hard: float = 0.0
 
     @property
     def name(self) -> str:
-        return f"l{self.layers}-f{round((1 - self.ffn) * 100)}"
+        return f"l{self.layers}-h{round((1 - self.heads) * 100)}-f{round((1 - self.ffn) * 100)}"
 
 
 @dataclass(frozen=True)
@@ -56,21 +58,24 @@ COURSES = {
         {"train": "{data}/banking77/train.csv", "test": "{data}/banking77/test.csv"},
         "accuracy",
         4,
-        (Rung(2, 0.5), Rung(1, 0.5)),
+        (Rung(2, 0.5), Rung(2, 0.75, heads=0.5), Rung(1, 0.5)),
     ),
     "home_intents": Course(
         {"kind": "text-classification", "text": "text", "label": "intent", "max_length": 64},
         INTENTS,
         "accuracy",
         4,
-        tuple(Rung(layers, ffn, copies=0, hidden=0.0) for layers, ffn in ((2, 0.5), (1, 0.5))),
+        tuple(
+            Rung(layers, ffn, heads, copies=1, hidden=0.0)
+            for layers, ffn, heads in ((2, 0.5, 0.0), (2, 0.75, 0.5), (1, 0.5, 0.0))
+        ),
     ),
     "wnut17": Course(
         {"kind": "token-classification", "text": "tokens", "label": "labels", "max_length": 128},
         {"train": "{data}/wnut17/wnut17train.conll", "test": "{data}/wnut17/emerging.dev.conll"},
         "entity_f1",
         6,
-        tuple(Rung(layers, 0.5, common=0, epochs=12, copies=0, hard=0.5) for layers in (3, 2)),
+        tuple(Rung(layers, 0.5, common=0, epochs=12, copies=2, hard=0.5) for layers in (3, 2, 1)),
     ),
 }
 
@@ -93,12 +98,16 @@ def _run(name: str, course: Course, bed: Bed) -> Report:
 
 def _recipe(name: str, course: Course, *, quick: bool) -> dict[str, object]:
     data = {split: source.format(data=data_folder()) for split, source in course.data.items()}
+    teachers = list(TEACHERS)[:1] if quick else list(TEACHERS)
     steps = [
-        _step("finetune", "finetune", "model", epochs=1 if quick else course.teacher_epochs),
+        *(
+            _step(name, "finetune", "model", epochs=1 if quick else course.teacher_epochs, seed=TEACHERS[name])
+            for name in teachers
+        ),
         _step("teacher-onnx", "export", "finetune", format="onnx", rewrite=False),
     ]
     for rung in course.ladder[-1:] if quick else course.ladder:
-        steps += _student(rung, quick=quick)
+        steps += _student(rung, teachers, quick=quick)
     return {
         "schema": 1,
         "name": name.replace("_", "-"),
@@ -113,16 +122,17 @@ def _recipe(name: str, course: Course, *, quick: bool) -> dict[str, object]:
     }
 
 
-def _student(rung: Rung, *, quick: bool) -> list[dict[str, object]]:
+def _student(rung: Rung, teachers: list[str], *, quick: bool) -> list[dict[str, object]]:
     """The steps of `text-classifier` or `token-classifier`, from the teacher to an int8 file."""
     end = rung.name
     words = {"vocabulary": True, "vocabulary_common": rung.common} if rung.common else {}
     taught = {"epochs": 1 if quick else rung.epochs, "altered_copies": rung.copies, "alpha_hard": rung.hard}
+    cut = {"keep_layers": rung.layers, "heads": rung.heads, "ffn": rung.ffn}
     thin = {"modules": ["embedding"], "rank_by": "budget", "budget": 0.45, "round_to": 32}
     return [
-        _step(f"prune-{end}", "prune", "finetune", keep_layers=rung.layers, ffn=rung.ffn, **words),
+        _step(f"prune-{end}", "prune", "finetune", **cut, **words),
         _step(f"factorize-{end}", "factorize", f"prune-{end}", **thin),
-        _step(f"distill-{end}", "distill", f"factorize-{end}", hidden=rung.hidden, **taught) | {"teacher": "finetune"},
+        _step(f"distill-{end}", "distill", f"factorize-{end}", hidden=rung.hidden, **taught) | {"teacher": teachers},
         _step(f"onnx-{end}", "export", f"distill-{end}", format="onnx"),
         _step(f"int8-{end}", "quantize", f"onnx-{end}", method="int8-dynamic", embeddings="int4"),
     ]
