@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import encoders_chain, encoders_int8, encoders_pruning
+from benchmarks import encoders_chain, encoders_int8, encoders_pruning, encoders_tasks
 from benchmarks.encoders_bed import Bed, open_bed
 from benchmarks.record import Figure, arguments, keep
 
@@ -20,6 +20,7 @@ PARTS: Mapping[str, Callable[[Bed], Iterator[Figure]]] = {
     "chain": encoders_chain.figures,
     "int8": encoders_int8.figures,
     "pruning": encoders_pruning.figures,
+    "tasks": encoders_tasks.figures,
 }
 
 
