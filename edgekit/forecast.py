@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from edgekit import shapes, shapes_lm
 from edgekit.artifact import ENCODER_KINDS, Artifact, Task
-from edgekit.data.table import SplitName, Table
 from edgekit.errors import Problem
-from edgekit.shapes import Cost, Shape
+from edgekit.shapes import Cost, Shape, Tables
 from edgekit.stages.base import Config
 
 __all__ = ["cost_of", "next_shape", "shape_of"]
@@ -20,16 +18,16 @@ def shape_of(model: Artifact, task: Task) -> Shape:
     return shapes.shape_of(model, task) if task.kind in ENCODER_KINDS else shapes_lm.shape_of(model)
 
 
-def next_shape(shape: Shape, stage: str, config: Config, task: Task, model: Path) -> tuple[Shape, list[Problem]]:
+def next_shape(
+    shape: Shape, stage: str, config: Config, task: Task, model: Path, tables: Tables
+) -> tuple[Shape, list[Problem]]:
     """The shape after a step, and why the step cannot work. `model`: the folder of the recipe's model."""
     if task.kind in ENCODER_KINDS:
-        return shapes.next_shape(shape, stage, config, task)
+        return shapes.next_shape(shape, stage, config, task, model, tables)
     return shapes_lm.next_shape(shape, stage, config, model)
 
 
-def cost_of(
-    before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Mapping[SplitName, Table]
-) -> Cost:
+def cost_of(before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Tables) -> Cost:
     """What a step should need."""
     if task.kind in ENCODER_KINDS:
         return shapes.cost_of(before, after, stage, config, task, tables)

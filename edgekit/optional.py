@@ -21,7 +21,7 @@ def without_inexpressible(recipe: Resolved, model: Artifact, task: Task) -> tupl
         if lost := next((name for name in (step.source, *step.teachers) if name in gone), None):
             gone[step.id] = gone[lost]
         elif step.optional and STAGES[step.stage].exports and model.format == "hf":
-            _, obstacles = next_shape(shape_of(model, task), step.stage, step.config, task, model.path)
+            _, obstacles = next_shape(shape_of(model, task), step.stage, step.config, task, model.path, {})
             if obstacles:
                 gone[step.id] = obstacles[0].what
     return without(recipe, gone)

@@ -304,7 +304,7 @@ def _plan_steps(
             step.stage, keys[step.source], [keys[teacher] for teacher in step.teachers], splits.tables
         )
         key = step_key(step.stage, step.config, inputs, task)
-        shape, obstacles = next_shape(shapes[step.source], step.stage, step.config, task, model.path)
+        shape, obstacles = next_shape(shapes[step.source], step.stage, step.config, task, model.path, splits.tables)
         problems += [Problem(f"step {step.id}", problem.what, problem.hint) for problem in obstacles]
         cost = cost_of(shapes[step.source], shape, step.stage, step.config, task, splits.tables)
         steps.append(

@@ -1,8 +1,8 @@
 """What a plan expects of each step before it runs: the model's shape, and the bytes, memory and time it takes.
 
-Shapes are a config.json and its edits as values; sizes follow from them exactly, except after a low-rank step by
-energy, where the unfactorized size is the upper bound. Time is operations over this
-machine's measured rate.
+Shapes are a config.json and its edits as values; sizes follow from them exactly, except after a low-rank step (each
+matrix is taken to keep its part of the budget; by energy, all of it) and for a vocabulary, which is chosen by a sample
+of the data. Time is operations over this machine's measured rate.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue
@@ -23,10 +24,11 @@ from edgekit.nn.architecture import check_architecture
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
 from edgekit.pictures import picture_shape, picture_tokens
+from edgekit.shapes_vocabulary import tokens_kept
 from edgekit.stages.base import Config
 from edgekit.tasks.encoders import task_kind
 
-__all__ = ["Cost", "Shape", "cost_of", "next_shape", "shape_of"]
+__all__ = ["Cost", "Shape", "Tables", "cost_of", "next_shape", "shape_of"]
 
 TOKENS_PER_WORD = 1.4
 TRAINING_BYTES = 16  # weights, gradients and AdamW's two moments, float32
@@ -35,6 +37,8 @@ EXPORT_SECONDS = 12.0
 WIDTH = {"q8_0": 1.07, "q6_k": 0.83, "q5_1": 0.76, "q5_0": 0.7, "q4_1": 0.64, "q4_0": 0.57, "q4_k_m": 0.63}
 WIDTH |= {"int8-dynamic": 1.02, "int8-static": 1.02, "int8-weight-only": 1.13, "int4-weight-only": 0.63}
 WIDTH |= {"int8-nncf": 1.05}
+TABLE = {"keep": 1.0, "int8": 0.26, "int4": 0.14}  # bytes of an embedding, scales included, of those in f32
+Tables = Mapping[SplitName, Table]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Shape:
     config: dict[str, JsonValue]
     edits: Edits
     bytes: int
-    factor: float = 1.0  # share of the dense parameters that low rank leaves
+    ranks: Mapping[str, float] = field(default_factory=dict)  # by part: share of its weights that low rank leaves
 
 
 @dataclass(frozen=True)
@@ -68,28 +72,31 @@ def shape_of(model: Artifact, task: Task) -> Shape:
     return shape if model.format != "hf" else replace(shape, bytes=4 * parameters(shape, task))
 
 
-def next_shape(shape: Shape, stage: str, config: Config, task: Task) -> tuple[Shape, list[Problem]]:
-    """The shape after a step, and why the step cannot work."""
+def next_shape(
+    shape: Shape, stage: str, config: Config, task: Task, model: Path, tables: Tables
+) -> tuple[Shape, list[Problem]]:
+    """The shape after a step, and why the step cannot work. `model`: the folder whose tokenizer a vocabulary is of."""
     problems = _picture_problems(shape, stage, config)
     if stage == "prune":
         problems += _layer_problems(shape, config)
         shape = _pruned(shape, config)
+        if getattr(config, "vocabulary", False) and (kept := tokens_kept(model, config, tables)):
+            shape = replace(shape, config={**shape.config, "vocab_size": kept})
     elif stage == "trim":
         shape = _trimmed(shape, config)
     elif stage == "student":
         shape = _student(shape, config)
     elif stage == "factorize":
-        shape = replace(shape, factor=shape.factor * _budget(config))
+        left = {part: shape.ranks.get(part, 1.0) * _budget(config) for part in getattr(config, "modules", ())}
+        shape = replace(shape, ranks={**shape.ranks, **left})
     elif stage == "export":
         return _exported(shape, config, task)
     elif stage == "quantize":
-        return replace(shape, bytes=int(shape.bytes * _narrowing(config))), problems
+        return replace(shape, bytes=_narrowed(shape, config)), problems
     return replace(shape, bytes=4 * parameters(shape, task)), problems
 
 
-def cost_of(
-    before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Mapping[SplitName, Table]
-) -> Cost:
+def cost_of(before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Tables) -> Cost:
     """What a step should need. Training counts 6 operations per parameter and token, everything else 2."""
     weights = before.bytes // 4
     tokens = _tokens(tables, ("train", "unlabeled") if stage in ("distill", "mlm-pretrain") else ("train",), task)
@@ -117,13 +124,14 @@ def parameters(shape: Shape, task: Task) -> int:
     for layer in range(_own_layers(shape.config)):
         width = shape.edits.heads.get(layer, heads) * size
         neurons = shape.edits.ffn.get(layer, ffn)
-        dense += (4 + projections) * hidden * width + (3 if gated else 2) * hidden * neurons
+        dense += (4 + projections) * hidden * width * shape.ranks.get("attention", 1.0)
+        dense += (3 if gated else 2) * hidden * neurons * shape.ranks.get("ffn", 1.0)
         projected = (3 + projections) * width if shape.config.get("qkv_bias", True) else 0
         total += 2 * hidden if gated else 4 * hidden + projected + hidden + neurons + hidden
     labels = max(len(task.labels), 2)
     pooler = hidden * hidden + hidden if task.kind == "text-classification" else 0
     head = labels * (hidden + 1) if task_kind(task).head else 0
-    return int(total + dense * shape.factor + pooler + head)
+    return int(total + dense + pooler + head)
 
 
 def _sizes(shape: Shape) -> tuple[int, int, int, int]:
@@ -159,8 +167,9 @@ def _embedding_parameters(shape: Shape) -> int:
         tables.append("max_position_embeddings")
     if family.type_embeddings:
         tables.append("type_vocab_size")
-    rows = sum(int(str(config.get(k) or 0)) for k in tables)
-    return rows * width + (width * hidden if width != hidden else 0)
+    rows = [int(str(config.get(k) or 0)) for k in tables]
+    words = int(rows[0] * width * shape.ranks.get("embedding", 1.0))
+    return words + sum(rows[1:]) * width + (width * hidden if width != hidden else 0)
 
 
 def _picture_rows(config: ModelConfig, family: Family) -> int:
@@ -265,7 +274,7 @@ def _student(shape: Shape, config: Config) -> Shape:
     update: dict[str, JsonValue] = {
         key: int(getattr(config, name)) for name, key in names.items() if getattr(config, name, 0)
     }
-    return replace(shape, config={**shape.config, **update}, edits=Edits(), factor=1.0)
+    return replace(shape, config={**shape.config, **update}, edits=Edits(), ranks={})
 
 
 def _budget(config: Config) -> float:
@@ -280,18 +289,24 @@ def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Pro
         from edgekit.formats.gguf_encoder import obstacles_of
 
         problems = obstacles_of(shape.config, shape.edits, task)
+        shape = replace(shape, ranks={})  # it holds whole matrices: thin ones are multiplied out
+        shape = replace(shape, bytes=4 * parameters(shape, task))
     if file_format == "openvino" and library_versions(("openvino",))["openvino"] == "absent":
         problems.append(Problem("", "openvino is not installed (pip install 'edgekit[openvino]')"))
     return replace(shape, format=file_format, bytes=shape.bytes * width // 4), problems
 
 
-def _narrowing(config: Config) -> float:
-    """Bytes after / before: f32 in ONNX, f16 in GGUF."""
+def _narrowed(shape: Shape, config: Config) -> int:
+    """Bytes of a quantized file: of f16 in GGUF; of f32 in ONNX and OpenVINO, where embeddings have their own type."""
     method = str(getattr(config, "method", ""))
-    return WIDTH.get(method, 1.0) / (4 if method.startswith("int") else 2)
+    width = WIDTH.get(method, 1.0) / (4 if method.startswith("int") else 2)
+    if shape.format == "gguf" or _family(shape.config).pictures:
+        return int(shape.bytes * width)
+    embeddings = min(4 * _embedding_parameters(shape), shape.bytes)
+    return int((shape.bytes - embeddings) * width + embeddings * TABLE[str(getattr(config, "embeddings", "int8"))])
 
 
-def _tokens(tables: Mapping[SplitName, Table], names: tuple[SplitName, ...], task: Task) -> float:
+def _tokens(tables: Tables, names: tuple[SplitName, ...], task: Task) -> float:
     if task_kind(task).pictures:
         return float(sum(task.max_length * len(tables[name]) for name in names if name in tables))
     texts = [text for name in names if name in tables for text in tables[name].all_texts()]

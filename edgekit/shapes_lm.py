@@ -31,7 +31,7 @@ def shape_of(model: Artifact) -> Shape:
 def next_shape(shape: Shape, stage: str, config: Config, folder: Path) -> tuple[Shape, list[Problem]]:
     """The shape after a step, and why the step cannot work. `folder`: the recipe's model."""
     if stage == "lm-prune":
-        return replace(shape, factor=shape.factor * _kept(config), bytes=int(shape.bytes * _kept(config))), []
+        return replace(shape, bytes=int(shape.bytes * _kept(config))), []
     if stage == "seq2seq-export":
         precision = str(getattr(config, "precision", "fp32"))
         exported = replace(shape, format="onnx-seq2seq", bytes=int(shape.bytes // 4 * BITS[precision] / 8))

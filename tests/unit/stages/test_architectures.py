@@ -90,7 +90,7 @@ def test_a_student_starts_from_it(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES.keys() - {"xlm-roberta"}))
 def test_gguf_is_refused_at_plan_time(name: str, tmp_path: Path) -> None:
     shape = shape_of(artifact(write_architecture(tmp_path / "source", name)), TASK)
-    _, problems = next_shape(shape, "export", Export(format="gguf"), TASK)
+    _, problems = next_shape(shape, "export", Export(format="gguf"), TASK, tmp_path / "source", {})
     assert problems and name in problems[0].what and "ONNX" in problems[0].hint
 
 
@@ -114,8 +114,8 @@ def test_token_types_that_the_model_does_not_have_are_refused(name: str, tmp_pat
 def test_what_shared_layers_rule_out_is_said_at_plan_time(tmp_path: Path) -> None:
     source = write_architecture(tmp_path / "source", "albert", layers=4, num_hidden_groups=2)
     shape = shape_of(artifact(source), TASK)
-    _, problems = next_shape(shape, "prune", Prune(keep_layers=1, layer_choice="importance"), TASK)
+    _, problems = next_shape(shape, "prune", Prune(keep_layers=1, layer_choice="importance"), TASK, source, {})
     assert [problem.where for problem in problems] == ["layer_choice", "keep_layers"]
-    assert next_shape(shape, "prune", Prune(keep_layers=2), TASK)[1] == []
+    assert next_shape(shape, "prune", Prune(keep_layers=2), TASK, source, {})[1] == []
     with pytest.raises(StageError, match="share their weights"):
         prune(artifact(source), Prune(keep_layers=2, layer_choice="importance"), made(tmp_path / "out"), context())
