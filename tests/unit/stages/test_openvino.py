@@ -11,15 +11,18 @@ import pytest
 import tiny_onnx
 
 from edgekit.artifact import Artifact, Task
+from edgekit.data.load import Columns, load_table
 from edgekit.data.table import Table
 from edgekit.errors import DeviceError, MissingExtraError, StageError
 from edgekit.evaluate import predict, predict_torch
 from edgekit.formats.openvino_ir import library, write_openvino
 from edgekit.inspect import describe_artifact
+from edgekit.nn.architecture import picture_length
 from edgekit.stages.base import Context
 from edgekit.stages.export import Export, draft, export
 from edgekit.stages.quantize import Quantize, quantize
 from tests.conftest import write_tiny
+from tests.tiny_pictures import write_pictures, write_vit
 
 pytest.importorskip("openvino", reason="needs pip install 'edgekit[openvino]'")
 TASK = Task(labels=("a", "b", "c"), max_length=16)
@@ -103,3 +106,21 @@ def test_without_the_extra_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"edgekit\[openvino\]"):
         library()
+
+
+def test_a_classifier_of_pictures_is_exported_and_quantized(tmp_path: Path) -> None:
+    columns = Columns(text="image", label="label", pictures=True)
+    table = load_table(str(write_pictures(tmp_path / "pictures", count=6)), columns)
+    model = write_vit(tmp_path / "vit")
+    task = Task(kind="image-classification", labels=("kind0", "kind1", "kind2"), max_length=picture_length(model))
+    context = Context(data={"train": table, "validation": table}, task=task, threads=1)
+    source, out = Artifact.outside(model, task), tmp_path / "ir"
+    out.mkdir()
+    export(source, Export(format="openvino"), out, context)
+    exported, small = draft(out, "openvino", task), tmp_path / "int8"
+    exact = predict_torch(source, table, threads=1).logits
+    np.testing.assert_allclose(predict(exported, table, threads=1).logits, exact, atol=1e-4)
+    small.mkdir()
+    quantize(exported, Quantize(method="int8-nncf"), small, context)
+    found = predict(draft(small, "openvino", task), table, threads=1).logits
+    assert 0 < np.abs(found - exact).max() < 0.2 * np.abs(exact).max()
