@@ -30,7 +30,7 @@ class Rung:
     ffn: float
     heads: float = 0.0
     common: int = 24000
-    epochs: int = 10
+    epochs: int = 8
     copies: int = 2
     hidden: float = 1.0
     hard: float = 0.0
@@ -58,24 +58,21 @@ COURSES = {
         {"train": "{data}/banking77/train.csv", "test": "{data}/banking77/test.csv"},
         "accuracy",
         4,
-        (Rung(2, 0.5), Rung(2, 0.75, heads=0.5), Rung(1, 0.5)),
+        (Rung(2, 0.75, heads=0.5), Rung(1, 0.5)),
     ),
     "home_intents": Course(
         {"kind": "text-classification", "text": "text", "label": "intent", "max_length": 64},
         INTENTS,
         "accuracy",
         4,
-        tuple(
-            Rung(layers, ffn, heads, copies=1, hidden=0.0)
-            for layers, ffn, heads in ((2, 0.5, 0.0), (2, 0.75, 0.5), (1, 0.5, 0.0))
-        ),
+        (Rung(2, 0.75, heads=0.5, copies=1, hidden=0.0), Rung(1, 0.5, copies=1, hidden=0.0)),
     ),
     "wnut17": Course(
         {"kind": "token-classification", "text": "tokens", "label": "labels", "max_length": 128},
         {"train": "{data}/wnut17/wnut17train.conll", "test": "{data}/wnut17/emerging.dev.conll"},
         "entity_f1",
         6,
-        tuple(Rung(layers, 0.5, common=0, epochs=12, copies=2, hard=0.5) for layers in (3, 2, 1)),
+        tuple(Rung(layers, 0.5, common=0, epochs=12, copies=2, hard=0.5) for layers in (3, 2)),
     ),
 }
 
