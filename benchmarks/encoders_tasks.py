@@ -88,7 +88,8 @@ def _chinese_words(bed: Bed, sets: Path, folder: Path) -> Mapping[str, Scalar]:
 
 
 def _pairs(bed: Bed, sets: Path, folder: Path) -> Mapping[str, Scalar]:
-    columns = {"first_column": "1", "second_column": "2", "score_column": "3"}
+    columns: dict[str, Scalar] = {"first_column": "1", "second_column": "2", "score_column": "3"}
+    columns |= {"epochs": 2, "student_epochs": 5}
     return {
         name: str(sets / "stsb" / f"stsb-en-{end}.csv") for name, end in (("train", "train"), ("test", "dev"))
     } | columns
@@ -163,7 +164,7 @@ def _chinese(bed: Bed, sets: Path) -> str:
     texts.write_text("\n".join(lines[:200] if bed.quick else lines), encoding="utf-8")
     done = run_stage(
         "mlm-pretrain",
-        MlmPretrain(epochs=1 if bed.quick else 12, learning_rate=5e-4),
+        MlmPretrain(epochs=1 if bed.quick else 8, learning_rate=5e-4),
         _random_chinese(bed, sets),
         out,
         tables={"unlabeled": load_table(str(texts), Columns())},
