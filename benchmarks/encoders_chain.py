@@ -18,7 +18,7 @@ from edgekit.artifact import Artifact
 from edgekit.report.schema import Deployable, Report
 from edgekit.store import Store
 
-__all__ = ["COURSES", "figures", "run_ladder", "teacher_of"]
+__all__ = ["COURSES", "Course", "figures", "run_ladder", "teacher_of"]
 
 TEACHERS = {"finetune": 0, "finetune-b": 1, "finetune-c": 2}  # seeds; the first is what everything is compared with
 SHARES = {99: 0.99, 97: 0.97}  # of the teacher's score

@@ -11,21 +11,20 @@ says so, so that a tie within noise is no excuse for ours.
 
 from __future__ import annotations
 
+import csv
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.encoders_bed import THREADS, Bed
-from benchmarks.encoders_chain import COURSES, run_ladder, teacher_of
+from benchmarks.encoders_chain import COURSES, Course, run_ladder, teacher_of
 from benchmarks.encoders_files import BASE, SAMPLES, beside, closed, judged, own_files, peer_files, plain
-from benchmarks.record import PEERS, Figure, peer_python
+from benchmarks.record import OLIVE, TORCH, Figure, peer_python, run_peer
 from edgekit.artifact import Artifact
 from edgekit.bench import measure
 from edgekit.errors import DeviceError, StageError
@@ -38,7 +37,6 @@ __all__ = ["figures"]
 
 DATA = "banking77"
 MEGA = 1e6
-KEEPS_OUT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OLIVE_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)
@@ -50,19 +48,18 @@ class Tool:
     kinds: tuple[str, ...]
 
 
-TORCH = "torch==2.13.0"
 TOOLS = {
     "optimum-onnx": Tool(
         "optimum_encoder.py",
         (TORCH, "optimum-onnx[onnxruntime]==0.1.*", "transformers==4.57.*"),
-        ("O2", "O3", "avx512_vnni", "static"),
+        ("O2", "O3", "avx512_vnni", "O3-avx512_vnni", "static"),
     ),
     "neural-compressor": Tool(
         "neural_compressor_encoder.py",
-        (TORCH, "neural-compressor==3.10.*", "onnx", "onnxruntime"),
+        (TORCH, "neural-compressor[pt]==3.10.*", "transformers==5.23.*", "onnxscript==0.7.*"),
         ("dynamic", "static"),
     ),
-    "olive": Tool("olive_encoder.py", (TORCH, "olive-ai==0.13.*", "transformers", "onnxruntime"), ("int8", "int4")),
+    "olive": Tool("olive_encoder.py", OLIVE, ("int8", "int4", "static", "optimize-int8")),
 }
 
 
@@ -90,7 +87,7 @@ class Point:
 
 def figures(bed: Bed) -> Iterator[Figure]:
     """How many files of ours are dominated, and every file's speed, size and score."""
-    report = run_ladder(DATA, COURSES[DATA], bed)
+    report = run_ladder(DATA, _course(bed), bed)
     teacher = teacher_of(report, bed)
     base = plain(bed, teacher)
     students = {file.id: Artifact.open(bed.folder / f"chain-{DATA}" / "out" / file.id) for file in report.deployables}
@@ -105,6 +102,22 @@ def figures(bed: Bed) -> Iterator[Figure]:
     yield _count(points, beaten, failed)
     for point in points:
         yield _row(point, reference, beaten.get(point.name, []))
+
+
+def _course(bed: Bed) -> Course:
+    """The data set's; of a quick run on the few rows of the bed."""
+    course = COURSES[DATA]
+    if not bed.quick:
+        return course
+    files: dict[str, str] = {}
+    bed.folder.mkdir(parents=True, exist_ok=True)
+    for split, table in bed.tables.items():
+        file = bed.folder / f"{split}.csv"
+        with file.open("w", encoding="utf-8", newline="") as out:
+            rows = zip(table.texts, table.labels or (), strict=True)
+            csv.writer(out).writerows([(course.task["text"], course.task["label"]), *rows])
+        files[split] = str(file)
+    return replace(course, data=files)
 
 
 def dominates(theirs: Point, mine: Point) -> bool:
@@ -128,15 +141,13 @@ def _made(bed: Bed, base: Artifact, teacher: Artifact) -> tuple[dict[str, Artifa
             name, out = f"{tool}-{kind}", bed.folder / f"peers-{tool}-{kind}"
             bed.progress.say(f"{name} ...")
             shutil.rmtree(out, ignore_errors=True)
-            command = [python, PEERS / how.script, teacher.path, texts, out, kind]
-            done = subprocess.run(
-                [str(part) for part in command], env=os.environ | KEEPS_OUT, capture_output=True, text=True, check=False
-            )
-            if done.returncode == 0 and (out / "model.onnx").is_file():
-                made[name] = _adopted(bed, base, name, out / "model.onnx")
-            else:
-                failed[name] = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
-                bed.progress.say(f"{name}: {failed[name]}")
+            try:
+                run_peer(python, how.script, teacher.path, texts, out, kind)
+            except StageError as error:
+                failed[name] = error.what
+                bed.progress.say(f"{name}: {error.what}")
+                continue
+            made[name] = _adopted(bed, base, name, out / "model.onnx")
     return made, failed
 
 

@@ -1,4 +1,4 @@
-"""optimum-onnx in an environment of its own: python optimum_encoder.py FOLDER TEXTS.json OUT KIND writes OUT/model.onnx.
+"""optimum-onnx in an environment of its own: python optimum_encoder.py FOLDER TEXTS.json OUT KIND, for OUT/model.onnx.
 
 KIND: O2, O3 (its optimization levels), avx512_vnni (its dynamic int8 for such processors), O3-avx512_vnni (that of the
 optimized file), or static (its static int8 for them, ranges by min and max of the texts). All else by its defaults.
@@ -9,14 +9,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from onnxruntime.quantization import CalibrationMethod
 from optimum.onnxruntime import (
-    AutoCalibrationConfig,
     AutoOptimizationConfig,
     AutoQuantizationConfig,
     ORTModelForSequenceClassification,
     ORTOptimizer,
     ORTQuantizer,
 )
+from optimum.onnxruntime.configuration import CalibrationConfig
 from transformers import AutoTokenizer
 
 folder, texts, out, kind = sys.argv[1:]
@@ -40,7 +41,7 @@ if kind not in ("O2", "O3"):
         rows = [{name: np.asarray(ids) for name, ids in row.items() if name in names} for row in encoded]
         ranges = quantizer.fit(
             dataset=rows,
-            calibration_config=AutoCalibrationConfig.minmax(rows),
+            calibration_config=CalibrationConfig("texts", "", "train", len(rows), CalibrationMethod.MinMax),
             onnx_augmented_model_name=str(work / "augmented.onnx"),
             operators_to_quantize=config.operators_to_quantize,
         )
