@@ -56,10 +56,10 @@ TOOLS = {
     ),
     "neural-compressor": Tool(
         "neural_compressor_encoder.py",
-        (TORCH, "neural-compressor[pt]==3.10.*", "transformers==5.23.*", "onnxscript==0.7.*"),
+        (TORCH, "neural-compressor[pt]==3.10.*", "transformers==5.23.*", "onnxscript==0.7.*", "onnxruntime"),
         ("dynamic", "static"),
     ),
-    "olive": Tool("olive_encoder.py", OLIVE, ("int8", "int4", "static", "optimize-int8")),
+    "olive": Tool("olive_encoder.py", OLIVE, ("int8", "int4", "static")),
 }
 
 

@@ -1,8 +1,8 @@
 """neural-compressor in an environment of its own: python neural_compressor_encoder.py FOLDER TEXTS.json OUT KIND.
 
-KIND: static (int8 by its defaults, calibrated on the texts) or dynamic. Its package reads and writes no ONNX since its
-version 3, and saves what it quantized for torch alone; its graph of quantizing and dequantizing nodes is therefore
-written by torch's own exporter, as OUT/model.onnx.
+KIND: static (int8 by its defaults, calibrated on the texts) or dynamic. Its package neither reads nor writes ONNX any
+more, and saves what it quantized for torch to compile: its graph of quantizing and dequantizing nodes is written by
+torch's exporter, and folded by ONNX Runtime's basic optimizations, so that OUT/model.onnx holds int8.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import torch
 from neural_compressor.torch.export import export
 from neural_compressor.torch.quantization import (
@@ -56,13 +57,25 @@ with torch.no_grad():
     for row in rows:
         prepared(*fed(tokenizer, [row]))
     quantized = convert(prepared)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        quantized,
-        example,
-        Path(out) / "model.onnx",
-        input_names=list(NAMES),
-        output_names=["logits"],
-        dynamic_shapes=shapes,
-        dynamo=True,
-    )
+    whole = Path(out) / "whole.onnx"
+    whole.parent.mkdir(parents=True)
+    try:
+        torch.onnx.export(
+            quantized,
+            example,
+            whole,
+            input_names=list(NAMES),
+            output_names=["logits"],
+            dynamic_shapes=shapes,
+            dynamo=True,
+            external_data=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        sys.exit(f"torch's exporter: {str(reason).splitlines()[0]}")
+options = onnxruntime.SessionOptions()
+options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+options.optimized_model_filepath = str(whole.with_name("model.onnx"))
+onnxruntime.InferenceSession(whole, options, providers=["CPUExecutionProvider"])

@@ -31,7 +31,7 @@ def calibration_windows(file: str, **_: Any) -> list[tuple[dict[str, torch.Tenso
 
 
 folder, windows, out, kind = sys.argv[1:]
-work = Path(out) / "work"
+work, cache = Path(out) / "work", Path(out) / "cache"
 Registry.register_dataset()(calibration_windows)
 load = {"type": "calibration_windows", "file": windows}
 gptq = {"gptq": {"type": "Gptq", "bits": 4, "sym": True, "data_config": "windows"}} if kind == "gptq" else {}
@@ -41,9 +41,11 @@ run(
         "data_configs": [{"name": "windows", "type": "DataContainer", "load_dataset_config": load}],
         "passes": {**gptq, "builder": BUILDER},
         "output_dir": str(work),
+        "cache_dir": str(cache),
     }
 )
 [config] = work.rglob("genai_config.json")
 for path in config.parent.iterdir():
     path.replace(Path(out) / path.name)
-shutil.rmtree(work)
+for path in (work, cache):
+    shutil.rmtree(path)
