@@ -2,7 +2,7 @@
 
 kquants    gguf.kld_ratio_q4km, _q2k, _autoround: KL divergence at the sizes of llama.cpp's mixes and AutoRound's
 identical  gguf.identical_tensors: the same bytes as llama.cpp's quantizer
-grids      int4.format_gap, _q4_1, int4.kld_ratio_builder: the same integers as GGUF and for onnxruntime-genai
+grids      int4.format_gap, _q4_1: the same integers in two formats; int4.kld_ratio_builder, _olive, _olive_gptq
 cost       gguf.time_ratio, _q4_k_m, gguf.peak_rss_bytes: safetensors to GGUF, a true-shape model of 1.1e9 weights
 prune      prune30.kld_ratio, prune30.decode_speedup: 30% pruned and relearned, against fewer bits in as many bytes
 choice     format.choice_gap: the file that a run names against the fastest of all that can be made

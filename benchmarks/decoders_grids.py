@@ -1,7 +1,8 @@
 """The same integers in two formats: what is left between a Q4 GGUF file and int4 for onnxruntime-genai is kernels.
 
 `lm-quantize` finds integers and scales once, `lm-export` packs them; each file is run by its own runtime (llama.cpp and
-onnxruntime-genai at accuracy level 4: both turn activations to 8 bits) and held against torch in float32.
+onnxruntime-genai at accuracy level 4: both turn activations to 8 bits) and held against torch in float32. So are the
+int4 folders of others: of onnxruntime-genai's builder alone, and of Olive, which has it and its own GPTQ before it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decoders_bed import DRAWS, LENGTH, Bed, Doubles, bootstrap
-from benchmarks.record import Figure
-from edgekit.artifact import Artifact
+from benchmarks.record import OLIVE, Figure, peer_python, run_peer
+from edgekit.artifact import Artifact, entries
 from edgekit.evaluate_lm import reference_of, score_windows
+from edgekit.stages.export import draft
 from edgekit.stages.lm_export import LmExport
 from edgekit.stages.lm_quantize import LmQuantize
 
@@ -32,14 +34,32 @@ def figures(bed: Bed, scratch: Path) -> Iterator[Figure]:
         assert scores.kld is not None
         return np.asarray(scores.kld.mean(axis=1))
 
-    peer = bed.stage("lm-export", FILES["genai"], bed.model, scratch / "builder", scratch / "store")
-    theirs = divergences(peer)
     for figure, (kind, symmetric) in GRIDS.items():
         files = write_files(bed, scratch / kind, symmetric)
         found = {name: divergences(file) for name, file in files.items()}
         yield gap(figure, kind, found, bed)
         if symmetric:
-            yield beside_builder(bed, found["genai"], theirs, files["genai"].size_bytes, peer.size_bytes)
+            for peer, (against, file) in _peers(bed, scratch).items():
+                yield beside(peer, against, found["genai"], divergences(file), files["genai"], file, bed)
+
+
+def _peers(bed: Bed, scratch: Path) -> dict[str, tuple[str, Artifact]]:
+    """By figure: whose int4 it is, and the folder."""
+    alone = bed.stage("lm-export", FILES["genai"], bed.model, scratch / "builder", scratch / "store")
+    olive = {kind: _olive(bed, scratch, kind) for kind in ("builder", "gptq")}
+    return {
+        "int4.kld_ratio_builder": ("int4 by onnxruntime-genai's builder alone", alone),
+        "int4.kld_ratio_olive": ("int4 by Olive's ModelBuilder", olive["builder"]),
+        "int4.kld_ratio_olive_gptq": ("int4 by Olive's Gptq and ModelBuilder, on the same windows", olive["gptq"]),
+    }
+
+
+def _olive(bed: Bed, scratch: Path, kind: str) -> Artifact:
+    windows, out = scratch / "windows.npy", scratch / f"olive-{kind}"
+    np.save(windows, bed.calibration.ids)
+    run_peer(peer_python("olive", *OLIVE), "olive_decoder.py", bed.model, windows, out, kind)
+    made = draft(out, "onnx-genai", bed.task)
+    return Artifact(out, made.manifest.model_copy(update={"files": entries(out)}))
 
 
 def write_files(bed: Bed, folder: Path, symmetric: bool) -> dict[str, Artifact]:
@@ -73,16 +93,20 @@ def gap(figure: str, kind: str, found: dict[str, Doubles], bed: Bed) -> Figure:
     )
 
 
-def beside_builder(bed: Bed, ours: Doubles, theirs: Doubles, size: int, peer_size: int) -> Figure:
+def beside(
+    figure: str, against: str, ours: Doubles, theirs: Doubles, file: Artifact, peer: Artifact, bed: Bed
+) -> Figure:
+    """KL divergences of windows (windows,), ours and theirs, and the sizes of both."""
     low, high = bootstrap(ours, theirs)
     return Figure(
-        figure="int4.kld_ratio_builder",
+        figure=figure,
         value=float(ours.mean() / theirs.mean()),
         low=low,
         high=high,
         unit="KL divergence, ours / theirs",
-        against="int4 by onnxruntime-genai's builder alone",
+        against=against,
         n=bed.held_out.scored,
         conditions=f"llama-6m, gptq, blocks of 32, symmetric; KL divergence {ours.mean():.5f} (theirs "
-        f"{theirs.mean():.5f}) from torch float32 at accuracy level 4, {size:,} bytes (theirs {peer_size:,})",
+        f"{theirs.mean():.5f}) from torch float32 at accuracy level 4, {file.size_bytes:,} bytes (theirs "
+        f"{peer.size_bytes:,})",
     )

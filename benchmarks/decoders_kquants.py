@@ -7,7 +7,6 @@ not larger. The value is the ratio of the mean KL divergences from the f16 file,
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decoders_bed import LENGTH, Bed, bootstrap, divergences, llama_quantize, log_probabilities
-from benchmarks.record import PEERS, Figure, peer_python
+from benchmarks.record import Figure, peer_python, run_peer
 from edgekit.errors import StageError
 from edgekit.formats.ggml import row_bytes
 from edgekit.formats.gguf_decoder import decoder_tensors, preset_types, write_gguf_decoder
@@ -47,12 +46,9 @@ def autoround(bed: Bed, scratch: Path) -> Path:
     python = peer_python("auto-round", *AUTOROUND)
     windows, out = scratch / "windows.npy", scratch / "autoround"
     np.save(windows, bed.calibration.ids)
-    command = [python, PEERS / "autoround_gguf.py", bed.model, windows, out, "q4_k_m"]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    files = sorted(out.rglob("*.gguf"))
-    if done.returncode != 0 or len(files) != 1:
-        raise StageError(f"AutoRound failed: {(done.stderr.strip().splitlines() or ['nothing was said'])[-1]}")
-    return files[0]
+    run_peer(python, "autoround_gguf.py", bed.model, windows, out, "q4_k_m")
+    [file] = out.rglob("*.gguf")
+    return file
 
 
 def beside(name: str, against: str, peer: Path, reference: Path, bed: Bed) -> Figure:

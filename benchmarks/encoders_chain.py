@@ -14,9 +14,11 @@ import yaml
 from benchmarks.encoders_bed import MODEL, THREADS, Bed
 from benchmarks.record import Figure, data_folder
 from edgekit.api import run
+from edgekit.artifact import Artifact
 from edgekit.report.schema import Deployable, Report
+from edgekit.store import Store
 
-__all__ = ["figures"]
+__all__ = ["COURSES", "Course", "figures", "run_ladder", "teacher_of"]
 
 TEACHERS = {"finetune": 0, "finetune-b": 1, "finetune-c": 2}  # seeds; the first is what everything is compared with
 SHARES = {99: 0.99, 97: 0.97}  # of the teacher's score
@@ -82,17 +84,24 @@ COURSES = {
 def figures(bed: Bed) -> Iterator[Figure]:
     """Of each data set: speed and size at 99% of the teacher's score, and speed at 97%."""
     for name, course in COURSES.items():
-        report = _run(name, course, bed)
+        report = run_ladder(name, course, bed)
         for percent, share in SHARES.items():
             yield from _at(percent, share, name, course, report)
 
 
-def _run(name: str, course: Course, bed: Bed) -> Report:
+def run_ladder(name: str, course: Course, bed: Bed) -> Report:
+    """All students of one data set; steps that are in the store are taken from there."""
     folder = bed.folder / f"chain-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "ladder.yaml"
     recipe.write_text(yaml.safe_dump(_recipe(name, course, quick=bed.quick), sort_keys=False), encoding="utf-8")
     return run(str(recipe), {}, folder / "out", store=bed.folder / "store", device="cpu", progress=bed.progress)
+
+
+def teacher_of(report: Report, bed: Bed) -> Artifact:
+    """The checkpoint that everything in the report is compared with. Raises StoreError where it is gone."""
+    [key] = [step.artifact for step in report.steps if step.id == next(iter(TEACHERS))]
+    return Store(bed.folder / "store").find(key)
 
 
 def _recipe(name: str, course: Course, *, quick: bool) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,12 +12,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgekit.artifact import Frozen
+from edgekit.errors import StageError
 from edgekit.machine import describe
 
-__all__ = ["PEERS", "RESULTS", "Figure", "arguments", "data_folder", "keep", "peer_python", "peers_folder"]
+__all__ = [
+    "OLIVE",
+    "PEERS",
+    "RESULTS",
+    "TORCH",
+    "Figure",
+    "arguments",
+    "data_folder",
+    "keep",
+    "peer_python",
+    "peers_folder",
+    "run_peer",
+]
 
 RESULTS = Path(__file__).parent / "results"
 PEERS = Path(__file__).parent / "peers"  # scripts that run in peers' processes and environments
+TORCH = "torch==2.13.0"
+OLIVE = (TORCH, "olive-ai==0.13.*", "transformers==5.23.*", "onnxruntime", "onnxruntime-genai==0.14.*")
+ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OLIVE_DISABLE_TELEMETRY": "1"}
 
 
 class Figure(Frozen):
@@ -65,6 +82,15 @@ def peer_python(name: str, *packages: str) -> Path:
         subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True)
         (home / "ready").touch()
     return python
+
+
+def run_peer(python: Path, script: str, *given: str | Path) -> None:
+    """Run a script of `peers/`. Raises StageError with the last that it said where it fails."""
+    command = [str(part) for part in (python, PEERS / script, *given)]
+    done = subprocess.run(command, env=os.environ | ALONE, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        raise StageError((said or [f"exit code {done.returncode}"])[-1].strip())
 
 
 def keep(name: str, figures: Sequence[Figure], options: argparse.Namespace) -> None:
