@@ -1,7 +1,7 @@
 """What a plan expects of each step before it runs: the model's shape, and the bytes, memory and time it takes.
 
 Shapes are a config.json and its edits as values; sizes follow from them exactly, except after a low-rank step by
-energy, where the unfactorized size is the upper bound. Time is operations over this
+energy, or one that may be dropped, where the unfactorized size is the upper bound. Time is operations over this
 machine's measured rate.
 """
 
