@@ -140,7 +140,7 @@ def _low_rank(bed: Bed) -> Figure:
     wanted = predict_torch(teacher, test, threads=THREADS).logits
     errors, accuracies = {}, {}
     for method in METHODS:
-        config = Factorize(method=method, modules=("attention", "ffn"), budget=BUDGET)
+        config = Factorize(method=method, modules=("attention", "ffn"), budget=BUDGET, versus="none")
         found = bed.stage("factorize", config, teacher.path, f"low-rank-{method}")
         predictions = predict_torch(found, test, threads=THREADS)
         errors[method] = float(np.sqrt(np.mean((predictions.logits - wanted) ** 2)))

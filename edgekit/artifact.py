@@ -89,10 +89,12 @@ class Skipped(Frozen):
 
 
 class Facts(Frozen):
-    """What a stage did: nothing changes silently. `changed=False` makes the runner fail the step."""
+    """What a stage did: nothing changes silently. `changed=False` makes the runner fail the step, unless it was
+    `dropped`: tried, found to lose to something else (summary and warnings say to what), and the source handed on."""
 
     summary: str
     changed: bool = True
+    dropped: bool = False
     touched: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -117,7 +117,7 @@ def _make(
     with environment.store.filling(step.key) as out:
         context = _context(step, teachers, tables, task, environment)
         outcome = stage.function()(source, step.config, out, context)
-        if not outcome.facts.changed:
+        if not outcome.facts.changed and not outcome.facts.dropped:
             raise StageError(f"step {step.id} changed nothing: {outcome.facts.summary}", hint="leave the step out")
         manifest = Manifest(
             key=step.key,

@@ -1,8 +1,8 @@
 """What a plan expects of each step before it runs: the model's shape, and the bytes, memory and time it takes.
 
 Shapes are a config.json and its edits as values; sizes follow from them exactly, except after a low-rank step (each
-matrix is taken to keep its part of the budget; by energy, all of it) and for a vocabulary, which is chosen by a sample
-of the data. Time is operations over this machine's measured rate.
+matrix is taken to keep its part of the budget; by energy, or where the step may be dropped, all of it) and for a
+vocabulary, which is chosen by a sample of the data. Time is operations over this machine's measured rate.
 """
 
 from __future__ import annotations
@@ -278,6 +278,10 @@ def _student(shape: Shape, config: Config) -> Shape:
 
 
 def _budget(config: Config) -> float:
+    """Share of the weights that surely goes on."""
+    may_drop = getattr(config, "versus", "none") != "none" and "embedding" not in getattr(config, "modules", ())
+    if may_drop:
+        return 1.0
     return float(getattr(config, "budget", 1.0)) if getattr(config, "rank_by", "energy") == "budget" else 1.0
 
 

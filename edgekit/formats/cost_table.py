@@ -66,6 +66,11 @@ class CostTable(Frozen):
         curves = {"heads": (self.heads, self.last_heads), "ffn": (self.ffn, self.last_ffn)}
         return curves[width][last].at(size)
 
+    def products(self, layer: int, weights: int) -> float:
+        """Milliseconds of matrix products with so many weights, beyond the smallest FFN's: as many neurons' worth. Two
+        thin matrices in a row are what an FFN of few neurons is."""
+        return self.cost("ffn", layer, weights // (2 * self.widths.hidden))
+
     def check(self, widths: Widths, precision: Precision, threads: int, batch: int) -> None:
         """Raises UsageError where the table is of another model, file or workload."""
         wanted = {"widths": widths, "precision": precision, "threads": threads, "batch": batch}

@@ -1,8 +1,10 @@
-"""Writing a BERT-family classifier as GGUF, so that llama.cpp computes the same logits.
+"""Writing a BERT-family classifier or sentence embedder as GGUF, so that llama.cpp computes the same logits.
 
 llama.cpp's "bert" graph has one head size and one FFN size for all layers, LayerNorm, GELU (the tanh approximation,
 from a half-precision table), token type 0 everywhere, and, for pooling type RANK, the head `cls` (dense, tanh) and
 `cls.output` (dense) on the first token. BERT's pooler and classifier are exactly that, and so is RoBERTa's head.
+For MEAN it averages the last states of a text's tokens, for CLS it takes the first one's; neither has length 1 yet,
+which llama.cpp's own programs and our worker bring them to.
 Source: llama.cpp, `src/models/bert.cpp` and `build_pooling` in `src/llama-graph.cpp`.
 """
 
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgekit.artifact import Frozen, Task
+from edgekit.artifact import Frozen, Task, TaskKind
 from edgekit.errors import MissingExtraError, Problem, StageError
 from edgekit.formats.gguf_check import read_spec, tokenizer_problems
 from edgekit.formats.gguf_tokenizer import read_vocabulary, write_vocabulary
@@ -24,12 +26,14 @@ from edgekit.formats.gguf_weights import Source, Weights, open_weights, tensor_p
 from edgekit.model_config import ModelConfig, number, pad_id, read_config
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
+from edgekit.sentence_modules import read_pooling
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 __all__ = ["GgufFacts", "obstacles", "obstacles_of", "write_gguf"]
 
+EMBEDDER: TaskKind = "sentence-similarity"
 HEADS = {  # by model_type: the dense layer before the tanh, and the one after it
     "bert": ("bert.pooler.dense", "classifier"),
     "roberta": ("classifier.dense", "classifier.out_proj"),
@@ -37,7 +41,8 @@ HEADS = {  # by model_type: the dense layer before the tanh, and the one after i
     "camembert": ("classifier.dense", "classifier.out_proj"),
 }
 WRONG_HEADS = {"distilbert": "ReLU", "electra": "GELU"}
-UNWRITTEN = {"modernbert"}  # llama.cpp computes it (GELU by its approximation, a fixed pattern of local layers)
+EMBEDDERS = {*HEADS, "distilbert"}  # by model_type: no head, so no head in the way
+UNWRITTEN = {"modernbert", "electra"}  # llama.cpp computes them (ModernBERT's GELU by its approximation)
 GELU = {"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python"}
 TO_ONNX = "export to ONNX instead, or distill into a BERT or MiniLM student"
 
@@ -54,7 +59,7 @@ class GgufFacts(Frozen):
 
 
 def obstacles(folder: Path, task: Task) -> list[Problem]:
-    """Why this model folder cannot become a GGUF classifier; [] where it can. Reads JSON files only.
+    """Why this model folder cannot become a GGUF classifier or embedder; [] where it can. Reads JSON files only.
 
     Raises ModelError where config.json, edits.json or tokenizer.json is missing or damaged.
     """
@@ -67,19 +72,14 @@ def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]
 
     Low-rank layers are no obstacle: they are multiplied out again.
     """
-    if task.kind == "sentence-similarity":
-        return [Problem("task", "edgekit writes no sentence embedder as GGUF", TO_ONNX)]
     if task.kind == "image-classification":
         what = "llama.cpp runs vision transformers in its multimodal projectors alone, not as classifiers"
         return [Problem("task", what, "export to ONNX instead")]
-    if task.kind != "text-classification":
+    if task.kind not in ("text-classification", EMBEDDER):
         return [Problem("task", f"llama.cpp has no {task.kind} for encoders: its heads answer once a text", TO_ONNX)]
     kind = str(config.get("model_type"))
-    if kind not in HEADS:
-        what = f"edgekit does not write {kind} as GGUF" if kind in UNWRITTEN else f"llama.cpp has no {kind} classifier"
-        if kind in WRONG_HEADS:
-            what += f": this head uses {WRONG_HEADS[kind]}, where llama.cpp computes tanh"
-        return [Problem("config.json", what, TO_ONNX)]
+    if kind not in (EMBEDDERS if task.kind == EMBEDDER else HEADS):
+        return [Problem("config.json", _unwritten(kind, task), TO_ONNX)]
     found = [*_shape_problems(config, edits, family_of(kind)), *_graph_problems(config)]
     if task.segments:
         what = "llama.cpp takes every token for text A, and this model was trained to tell the two texts apart"
@@ -89,6 +89,13 @@ def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]
         what = f"texts of {task.max_length} tokens, but the model has {positions} positions"
         found.append(Problem("task.max_length", what, f"use at most {positions}"))
     return found
+
+
+def _unwritten(kind: str, task: Task) -> str:
+    """Why models of this model_type become no GGUF file."""
+    if task.kind != EMBEDDER and kind in WRONG_HEADS:
+        return f"llama.cpp has no {kind} classifier: this head uses {WRONG_HEADS[kind]}, where llama.cpp computes tanh"
+    return f"edgekit does not write {kind} as GGUF" if kind in UNWRITTEN else f"llama.cpp has no {kind} encoder"
 
 
 def _shape_problems(config: ModelConfig, edits: Edits, family: Family) -> list[Problem]:
@@ -111,9 +118,10 @@ def _shape_problems(config: ModelConfig, edits: Edits, family: Family) -> list[P
 
 def _graph_problems(config: ModelConfig) -> list[Problem]:
     found = []
-    act = config.get("hidden_act", "gelu")
+    key = "activation" if config.get("model_type") == "distilbert" else "hidden_act"
+    act = config.get(key, "gelu")
     if act not in GELU:
-        found.append(Problem("config.json: hidden_act", f"{act}, and llama.cpp's BERT computes gelu", TO_ONNX))
+        found.append(Problem(f"config.json: {key}", f"{act}, and llama.cpp's BERT computes gelu", TO_ONNX))
     positions = config.get("position_embedding_type", "absolute")
     if positions not in ("absolute", None):
         what = f"{positions}, and llama.cpp's BERT has absolute positions"
@@ -136,7 +144,7 @@ def _positions(config: ModelConfig) -> int:
 
 
 def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32", "f16"]) -> GgufFacts:
-    """Write the classifier in `folder` as one GGUF file; f16 keeps vectors (norms, biases) in f32.
+    """Write the classifier or embedder in `folder` as one GGUF file; f16 keeps vectors (norms, biases) in f32.
 
     Only the first `task.max_length` position embeddings are kept: the file serves its task.
     Raises StageError where the folder has obstacles or a weight does not fit f16, ModelError where a weight is missing,
@@ -153,13 +161,15 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
     kind = str(config["model_type"])
     family, first = family_of(kind), _first_position(config)
     layers = number(config, family.config_layers)
-    plan = tensor_plan(family, layers, HEADS[kind], (first, first + task.max_length))
+    head = None if task.kind == EMBEDDER else HEADS[kind]
+    plan = tensor_plan(family, layers, head, (first, first + task.max_length))
     vocabulary = read_vocabulary(read_spec(folder), number(config, "vocab_size"), pad_id(config))
     writer = gguf.GGUFWriter(out_file, "bert")
     ffn = edits.ffn.get(0, number(config, family.config_ffn))
     _describe(writer, config, task, {"layers": layers, "ffn": ffn}, file_type)
+    _describe_outputs(writer, folder, task)
     write_vocabulary(writer, vocabulary)
-    with closing(writer), open_weights(folder) as weights:
+    with closing(writer), open_weights(folder, family, task.kind) as weights:
         counts = _write_tensors(writer, plan, weights, file_type)
     notes = []
     if weights.merged:
@@ -184,8 +194,10 @@ def _describe(writer: GGUFWriter, config: ModelConfig, task: Task, shape: dict[s
 
     family = family_of(str(config["model_type"]))
     eps = config.get("layer_norm_eps", 1e-12)
-    labels = len(task.labels)
-    writer.add_name(f"{config['model_type']} text classifier, {shape['layers']} layers, {labels} labels")
+    what, outputs = "text classifier", f", {len(task.labels)} labels"
+    if task.kind == EMBEDDER:
+        what, outputs = "sentence embedder", ""
+    writer.add_name(f"{config['model_type']} {what}, {shape['layers']} layers{outputs}")
     writer.add_file_type({"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[file_type])
     writer.add_vocab_size(number(config, "vocab_size"))
     writer.add_context_length(task.max_length)
@@ -195,9 +207,19 @@ def _describe(writer: GGUFWriter, config: ModelConfig, task: Task, shape: dict[s
     writer.add_feed_forward_length(shape["ffn"])
     writer.add_layer_norm_eps(eps if isinstance(eps, float) else 1e-12)
     writer.add_causal_attention(False)
+    writer.add_token_type_count(1)  # llama.cpp asks for it of DistilBERT too, which has no such table
+
+
+def _describe_outputs(writer: GGUFWriter, folder: Path, task: Task) -> None:
+    """The metadata that say what llama.cpp makes of the last states."""
+    import gguf
+
+    if task.kind == EMBEDDER:
+        pooling = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS}[read_pooling(folder)]
+        writer.add_pooling_type(pooling)
+        return
     writer.add_pooling_type(gguf.PoolingType.RANK)
     writer.add_classifier_output_labels(list(task.labels))
-    writer.add_token_type_count(1)
     writer.add_bool("edgekit.pair", task.pair)  # read by the example program
 
 

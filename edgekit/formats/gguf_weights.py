@@ -1,4 +1,4 @@
-"""Which weight of a Transformers classifier becomes which GGUF tensor, and reading them one at a time."""
+"""Which weight of a Transformers classifier or encoder becomes which GGUF tensor, and reading them one at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.artifact import TaskKind
 from edgekit.errors import ModelError
 from edgekit.nn.families import Family
 from edgekit.nn.load import load_classifier, read_edits
@@ -85,7 +86,9 @@ class Weights:
 
     def _find(self, name: str) -> OnDisk | InMemory:
         if name not in self.known:
-            raise ModelError(f"the model has no weight {name!r}", hint="is it a fine-tuned sequence classifier?")
+            raise ModelError(
+                f"the model has no weight {name!r}", hint="is it a fine-tuned classifier, or a whole encoder?"
+            )
         return self.known[name]
 
     def __enter__(self) -> Weights:
@@ -95,15 +98,17 @@ class Weights:
         self.files.close()
 
 
-def open_weights(folder: Path) -> Weights:
+def open_weights(folder: Path, family: Family, kind: TaskKind) -> Weights:
     """The folder's weights: lazily from safetensors, or, where layers are low-rank, from the model with them merged.
+
+    Names are those in a model with a head: a bare encoder's get the backbone's name before them.
 
     Raises ModelError for a folder without safetensors, or with a damaged file.
     """
     from safetensors import SafetensorError, safe_open
 
     if read_edits(folder).low_rank:
-        return _merged_weights(folder)
+        return _merged_weights(folder, kind)
     stack = ExitStack()
     known: dict[str, OnDisk | InMemory] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -115,6 +120,9 @@ def open_weights(folder: Path) -> Weights:
         known |= {_current_name(name): OnDisk(file, name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if not known:
         raise ModelError(f"{folder} has no model.safetensors")
+    root = f"{family.backbone}."
+    if not any(name.startswith(root) for name in known):
+        known = {root + name: weight for name, weight in known.items()}
     return Weights(known, files=stack)
 
 
@@ -124,11 +132,11 @@ def _current_name(name: str) -> str:
     return name
 
 
-def _merged_weights(folder: Path) -> Weights:
+def _merged_weights(folder: Path, kind: TaskKind) -> Weights:
     """Low-rank factors multiplied out. The tensors of a whole model are in memory here: small encoders are."""
     from edgekit.nn.surgery import merge_low_rank
 
-    model = load_classifier(folder)
+    model = load_classifier(folder, kind=kind)
     before = sum(p.numel() for p in model.parameters())
     merged, names = merge_low_rank(model)
     state = merged.state_dict()
@@ -136,17 +144,19 @@ def _merged_weights(folder: Path) -> Weights:
     return Weights({name: InMemory(tensor) for name, tensor in state.items()}, tuple(names), cost)
 
 
-def tensor_plan(family: Family, layers: int, head: tuple[str, str], positions: tuple[int, int]) -> dict[str, Source]:
+def tensor_plan(
+    family: Family, layers: int, head: tuple[str, str] | None, positions: tuple[int, int]
+) -> dict[str, Source]:
     """GGUF tensor name -> weights, in the order they are written.
 
-    `head`: the dense layer before the tanh and the one after it. `positions`: first and last + 1 of
-    the position embeddings to keep.
+    `head`: the dense layer before the tanh and the one after it; None for an embedder. `positions`: first and last + 1
+    of the position embeddings to keep.
     """
-    root = family.backbone
+    root, types = family.backbone, family.type_embeddings
     plan = {
         "token_embd.weight": Source((f"{root}.{family.word_embeddings}.weight",)),
         "position_embd.weight": Source((f"{root}.{family.position_embeddings}.weight",), *positions),
-        "token_types.weight": Source((f"{root}.{family.type_embeddings}.weight",), 0, 1),
+        **({"token_types.weight": Source((f"{root}.{types}.weight",), 0, 1)} if types else {}),
         **_affine("token_embd_norm", f"{root}.{family.embedding_norm}"),
     }
     for number in range(layers):
@@ -157,7 +167,7 @@ def tensor_plan(family: Family, layers: int, head: tuple[str, str], positions: t
         plan |= _affine(f"{block}.ffn_up", f"{layer}.{family.ffn_up}")
         plan |= _affine(f"{block}.ffn_down", f"{layer}.{family.ffn_down}")
         plan |= _affine(f"{block}.layer_output_norm", f"{layer}.{family.ffn_norm}")
-    return plan | _affine("cls", head[0]) | _affine("cls.output", head[1])
+    return plan if head is None else plan | _affine("cls", head[0]) | _affine("cls.output", head[1])
 
 
 def _affine(name: str, *modules: str) -> dict[str, Source]:

@@ -69,9 +69,9 @@ def runtimes_for(kind: TaskKind, runtimes: Runtimes) -> Runtimes:
     That is nothing for language models and text-to-text models in a browser, or by the Python that is pushed to a
     device; for text-to-text models on processors only.
     """
-    if kind == "text-classification":
+    if kind in ("text-classification", "sentence-similarity"):
         return runtimes
-    if kind in ENCODER_KINDS:  # llama.cpp's heads answer once a text
+    if kind in ENCODER_KINDS:  # llama.cpp's heads answer once a text, and it pools texts alone
         return {name: runtime for name, runtime in runtimes.items() if name != "gguf"}
     if "hf" not in runtimes:
         return {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from edgekit.artifact import Artifact, Facts, Skipped
-from edgekit.errors import StageError
+from edgekit.errors import StageError, UsageError
 from edgekit.stages.base import Config, Context, Outcome, kind_of
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from edgekit.nn.calibration import Calibration
     from edgekit.nn.lowrank import Spectrum
     from edgekit.nn.weighting import Weighting
+    from edgekit.stages.versus import Duel, Verdict
 
 __all__ = ["VERSION", "Factorize", "factorize"]
 
-VERSION = 1
+VERSION = 2
 Part = Literal["attention", "ffn", "embedding"]
 
 
@@ -43,6 +44,15 @@ class Factorize(Config):
         "small encoder's weights and is only looked up, so its rank costs no time; two thin matrix products in place "
         "of one are often slower on a CPU, and dropping FFN neurons (prune) loses less for the same size",
     )
+    versus: Literal["auto", "pruning", "none"] = Field(
+        "auto",
+        description="pruning: prune the source to the same cost too, as trim does, and hand it on unchanged where that "
+        "moves its answers less; auto does so where attention or FFN alone are factorized and it can be done",
+    )
+    costs: str = Field(
+        "", description="costs.json of a trim, by which both cost the same milliseconds; without it, operations"
+    )
+    foreign_costs: bool = Field(False, description="take a table that was measured on another machine")
     rank_by: Literal["energy", "budget"] = Field(
         "budget", description="choose ranks by the energy each layer keeps, or by one budget for all layers"
     )
@@ -53,21 +63,28 @@ class Factorize(Config):
     batch_size: int = Field(32, ge=1, description="calibration examples at a time")
     seed: int = Field(0, ge=0, description="which examples are drawn")
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (Path(self.costs),) if self.costs else ()
+
 
 def factorize(source: Artifact, config: Factorize, out: Path, context: Context) -> Outcome:
-    """Write a low-rank version of `source` to `out`.
+    """Write a low-rank version of `source` to `out`, or `source` as it is where pruning would be better.
 
-    Raises StageError for "fwsvd" or "curvature" without a trained head, missing calibration data, or a budget that is
-    too small.
+    Raises StageError for "fwsvd" or "curvature" without a trained head, missing calibration data, a budget that is too
+    small, or where pruning was to be compared and cannot; UsageError for a table of another machine or model.
     """
     from edgekit.nn.factored import size_of
     from edgekit.nn.load import load_classifier, save_model
     from edgekit.nn.lowrank import ranks_by_budget, ranks_by_energy, spectrum
     from edgekit.nn.surgery import settle
+    from edgekit.stages.calibration import draw
 
     if config.method == "curvature" and "embedding" in config.modules:
         raise StageError("curvature is for attention and ffn", hint="factorize the embedding in a step of its own")
     model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
+    duel, note = _duel(source, model, config, context)
+    context = duel.context if duel else context
     before = size_of(model)
     paths = chosen_modules(model, config.modules)
     spectra, means = [], {}
@@ -78,14 +95,62 @@ def factorize(source: Artifact, config: Factorize, out: Path, context: Context) 
         ranks = ranks_by_energy(spectra, config.energy, config.round_to)
     else:
         ranks = ranks_by_budget(spectra, config.budget, config.round_to)
-    intact = deepcopy(model) if config.method == "curvature" else None
+    intact = deepcopy(model) if duel or config.method == "curvature" else model
     skipped = _replace(model, spectra, ranks, means)
-    if intact is not None:
+    if config.method == "curvature":
         _repair(source, model, intact, config, context)
-    edits = settle(model)
-    save_model(model, out, tokenizer_from=source.path, edits=edits)
     facts = _facts(config, spectra, ranks, skipped, before, size_of(model))
+    if note:
+        facts = facts.model_copy(update={"warnings": (note,)})
+    if duel and facts.changed:
+        calibration = draw(source, source.path, intact, context, config.samples, config.batch_size, config.seed)
+        verdict = duel.judge(source, intact, model, calibration, unit=config.round_to, seed=config.seed)
+        facts = _judged(facts, verdict)
+        model = intact if verdict.lost else model
+    save_model(model, out, tokenizer_from=source.path, edits=settle(model))
     return Outcome("hf", facts, source.task or context.task)
+
+
+def _duel(source: Artifact, model: PreTrainedModel, config: Factorize, context: Context) -> tuple[Duel | None, str]:
+    """The comparison with pruning that is to be made; else why there is none, where one may be missed."""
+    from edgekit.stages.versus import obstacle, prepare
+
+    wanted = config.versus == "pruning" or bool(config.costs)
+    if config.versus == "none" or not (wanted or {*config.modules} & {"attention", "ffn"}):
+        if config.costs:
+            raise UsageError("costs are for the comparison with pruning, which is off", hint="leave out versus=none")
+        return None, ""
+    reason = obstacle(source, model, config.modules, context)
+    if reason and wanted:
+        raise StageError(f"low rank cannot be compared with pruning: {reason}", hint="leave out versus and costs")
+    if reason:
+        return None, f"not compared with pruning: {reason}"
+    duel = prepare(
+        model,
+        context,
+        costs=config.costs,
+        foreign_costs=config.foreign_costs,
+        samples=config.samples,
+        seed=config.seed,
+    )
+    return duel, ""
+
+
+def _judged(facts: Facts, verdict: Verdict) -> Facts:
+    """The facts with the comparison's figures; of a factorization that lost, that the source stays."""
+    numbers = facts.numbers | {"cost_share": verdict.share, "answers_moved": verdict.moved}
+    if verdict.pruned is not None:
+        numbers |= {"answers_moved_by_pruning": verdict.pruned}
+    if not verdict.lost:
+        return facts.model_copy(update={"summary": f"{facts.summary}; {verdict.sentence}", "numbers": numbers})
+    numbers |= {"parameters_after": numbers["parameters_before"], "factorized": 0}
+    return Facts(
+        summary=f"dropped: {verdict.sentence}",
+        changed=False,
+        dropped=True,
+        warnings=(f"dropped: {verdict.detail}",),
+        numbers=numbers,
+    )
 
 
 def _repair(

@@ -8,6 +8,7 @@ solved, layer by layer, to follow the intact model.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,10 +22,12 @@ from edgekit.stages.base import Config, Context, Outcome, kind_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from edgekit.nn.calibration import Calibration
     from edgekit.nn.narrow import Width
     from edgekit.nn.structure import Cost, Structure, Widths
+    from edgekit.progress import Progress
 
-__all__ = ["COSTS", "VERSION", "Trim", "trim"]
+__all__ = ["COSTS", "VERSION", "Cut", "Trim", "cut_within", "given_costs", "trim", "within"]
 
 VERSION = 1
 COSTS = "costs.json"  # the table, in the result's folder
@@ -63,11 +66,8 @@ def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome
     met; UsageError for a table of another machine or model.
     """
     from edgekit.nn.factored import size_of
-    from edgekit.nn.follow import follow, writer_paths
     from edgekit.nn.load import is_trained, load_classifier, save_model
-    from edgekit.nn.narrow import narrow
-    from edgekit.nn.sensitivity import token_weights
-    from edgekit.nn.structure import best_structure, find_ladders, widths_of
+    from edgekit.nn.structure import widths_of
     from edgekit.nn.surgery import settle
     from edgekit.stages.calibration import draw
 
@@ -77,33 +77,69 @@ def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome
     widths = widths_of(model)
     table = _costs(source, model, widths, config, context) if config.budget == "latency" else None
     calibration = draw(source, source.path, model, context, config.samples, config.batch_size, config.seed)
-    ladders = find_ladders(model, calibration, unit=config.round_to, seed=config.seed, progress=context.progress)
-    cost, budget = _within(config, widths, table)
-    structure = best_structure(ladders, widths, cost, budget, config.round_to)
-    cut = deepcopy(model)
-    narrow(cut, ladders.keep(structure))
-    weights = token_weights(model, writer_paths(model), calibration, seed=config.seed, progress=context.progress)
-    errors = follow(cut, model, calibration, weights, context.progress)
+    cost, budget = within(config.share, widths, table)
+    cut = cut_within(
+        model, calibration, cost, budget, unit=config.round_to, seed=config.seed, progress=context.progress
+    )
     numbers: dict[str, float | int | str | bool] = {
         "parameters_before": size_of(model),
-        "parameters_after": size_of(cut),
-        "predicted_logit_change": ladders.loss(structure),
-        "error_mean": sum(errors) / len(errors),
+        "parameters_after": size_of(cut.model),
+        "predicted_logit_change": cut.logit_change,
+        "error_mean": sum(cut.errors) / len(cut.errors),
         "importance_samples": len(calibration.encoded),
     }
-    save_model(cut, out, tokenizer_from=source.path, edits=settle(cut))
+    save_model(cut.model, out, tokenizer_from=source.path, edits=settle(cut.model))
     if table is not None:
         (out / COSTS).write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return Outcome("hf", _facts(widths, structure, table, numbers), source.task or context.task)
+    return Outcome("hf", _facts(widths, cut.structure, table, numbers), source.task or context.task)
 
 
-def _within(config: Trim, widths: Widths, table: CostTable | None) -> tuple[Cost, float]:
-    """What blocks cost, and the budget in the same unit: milliseconds, or weights of the encoder."""
+@dataclass(frozen=True)
+class Cut:
+    """A cut model, and its shape. `logit_change`: the predicted squared change of the logits; `errors`: of what each
+    matrix that was repaired writes, relative."""
+
+    model: PreTrainedModel
+    structure: Structure
+    logit_change: float
+    errors: list[float]
+
+
+def cut_within(
+    model: PreTrainedModel,
+    calibration: Calibration,
+    cost: Cost,
+    budget: float,
+    *,
+    unit: int,
+    seed: int,
+    progress: Progress,
+) -> Cut:
+    """A copy of `model` whose heads and neurons (multiples of `unit`) cost `budget` at most, repaired.
+
+    Raises StageError where layers are uneven, or the smallest sizes are over the budget.
+    """
+    from edgekit.nn.follow import follow, writer_paths
+    from edgekit.nn.narrow import narrow
+    from edgekit.nn.sensitivity import token_weights
+    from edgekit.nn.structure import best_structure, find_ladders, widths_of
+
+    ladders = find_ladders(model, calibration, unit=unit, seed=seed, progress=progress)
+    structure = best_structure(ladders, widths_of(model), cost, budget, unit)
+    cut = deepcopy(model)
+    narrow(cut, ladders.keep(structure))
+    weights = token_weights(model, writer_paths(model), calibration, seed=seed, progress=progress)
+    errors = follow(cut, model, calibration, weights, progress)
+    return Cut(cut, structure, ladders.loss(structure), errors)
+
+
+def within(share: float, widths: Widths, table: CostTable | None) -> tuple[Cost, float]:
+    """What blocks cost, and a budget of that share in the same unit: milliseconds, or weights of the encoder."""
     if table is not None:
-        return table.cost, config.share * table.whole_ms - table.smallest_ms
+        return table.cost, share * table.whole_ms - table.smallest_ms
     per: dict[Width, int] = {"heads": 4 * widths.hidden * widths.head_size, "ffn": 2 * widths.hidden}
     whole = widths.layers * (per["heads"] * widths.heads + per["ffn"] * widths.ffn)
-    return (lambda width, layer, size: float(per[width] * size)), config.share * whole
+    return (lambda width, layer, size: float(per[width] * size)), share * whole
 
 
 def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Trim, context: Context) -> CostTable:
@@ -111,15 +147,11 @@ def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Tri
     from edgekit.formats.cost_probes import Probes, measure_costs
     from edgekit.machine import default_threads
     from edgekit.stages.export import require_task
-    from edgekit.transports import LOCAL
 
     threads = config.inference_threads or default_threads()
     if config.costs:
-        table = load_costs(Path(config.costs))
+        table = given_costs(config.costs, foreign=config.foreign_costs)
         table.check(widths, config.precision, threads, config.batch)
-        here = LOCAL.identity(("onnxruntime",))
-        if not config.foreign_costs:
-            table.check_machine(here)
         return table
     context.progress.say("measuring what heads and neurons cost; keep the machine otherwise idle")
     probes = Probes.of(
@@ -133,6 +165,16 @@ def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Tri
         precision=config.precision,
     )
     return measure_costs(probes, config.round_to, seed=config.seed, progress=context.progress)
+
+
+def given_costs(file: str, *, foreign: bool) -> CostTable:
+    """The table in a file. Raises UsageError where it is none, or, unless `foreign`, one of another machine."""
+    from edgekit.transports import LOCAL
+
+    table = load_costs(Path(file))
+    if not foreign:
+        table.check_machine(LOCAL.identity(("onnxruntime",)))
+    return table
 
 
 def _facts(

@@ -1,5 +1,6 @@
-"""Runs a GGUF classifier in llama.cpp: `python llama_worker.py JOB.json RESULT.json`. Needs llama-cpp-python, numpy.
+"""Runs a GGUF encoder in llama.cpp: `python llama_worker.py JOB.json RESULT.json`. Needs llama-cpp-python.
 
+What the file pools is its output: a classifier's logits, or an embedder's mean or first state, brought to length 1.
 Beyond what every worker does, it answers in mode "tokenize" with "tokens", the ids of each row.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -30,8 +32,9 @@ def failure(kind: str, message: str) -> JobError:
     return JobError(kind, f"{message} ({last})" if last else message)
 
 
-class Classifier:
-    """A GGUF classifier: tokens in, logits out, by llama.cpp's C interface (little Python per call)."""
+class Encoder:
+    """A GGUF classifier or embedder: tokens in, logits or an embedding out, by llama.cpp's C interface (little Python
+    per call)."""
 
     def __init__(self, path: str, threads: int, tokens: int, sequences: int) -> None:
         """`tokens`: the most of one batch. `sequences`: the most texts of one batch."""
@@ -41,9 +44,11 @@ class Classifier:
         if not self.model:
             raise failure("bad_model", f"llama.cpp cannot load {path}")
         self.vocab = llama_cpp.llama_model_get_vocab(self.model)
-        self.labels = int(llama_cpp.llama_model_n_cls_out(self.model))
         self.positions = int(llama_cpp.llama_model_n_ctx_train(self.model))
         self.context = self._open(threads, tokens, sequences)
+        self.embeds = llama_cpp.llama_pooling_type(self.context) != llama_cpp.LLAMA_POOLING_TYPE_RANK
+        width = llama_cpp.llama_model_n_embd if self.embeds else llama_cpp.llama_model_n_cls_out
+        self.width = int(width(self.model))
         self.batch = llama_cpp.llama_batch_init(tokens, 0, 1)
         self.prefix_space = self._meta("edgekit.prefix_space", "false") == "true"
 
@@ -53,7 +58,6 @@ class Classifier:
         params.n_seq_max = sequences
         params.n_threads = params.n_threads_batch = threads
         params.embeddings = True
-        params.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_RANK
         params.flash_attn_type = FLASH_OFF
         params.no_perf = True
         context = llama_cpp.llama_init_from_model(self.model, params)
@@ -106,15 +110,22 @@ class Classifier:
         batch.n_tokens = at
 
     def infer(self, rows: list[list[int]]) -> list[list[float]]:
-        """Logits (labels,) of each row of token ids, computed in one batch."""
+        """Logits (labels,) or embedding (width,) of each row of token ids, computed in one batch."""
         self.load(rows)
         status = llama_cpp.llama_encode(self.context, self.batch)
         if status != 0:
             raise failure("inference", f"llama_encode answered {status}")
         found = [llama_cpp.llama_get_embeddings_seq(self.context, number) for number in range(len(rows))]
         if not all(found):
-            raise failure("inference", "llama.cpp gave no scores: is this file a classifier?")
-        return [values[: self.labels] for values in found]
+            raise failure("inference", "llama.cpp gave no output: is this file a classifier or an embedder?")
+        outputs = [values[: self.width] for values in found]
+        return [normalized(output) for output in outputs] if self.embeds else outputs
+
+
+def normalized(vector: list[float]) -> list[float]:
+    """The vector at length 1; one of zeros stays as it is."""
+    length = math.hypot(*vector) or 1.0
+    return [value / length for value in vector]
 
 
 def kept(a: int, b: int, room: int) -> tuple[int, int]:
@@ -137,12 +148,12 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     base = {"runtime": {"name": "llama.cpp", "version": llama_cpp.__version__}, "base_rss_bytes": peak_rss()}
     size = max(1, min(job["batch"], MAX_SEQUENCES, len(inputs["texts"])))
     start = time.perf_counter()
-    classifier = Classifier(job["model"], job["threads"], int(inputs["max_length"]) * size, size)
+    encoder = Encoder(job["model"], job["threads"], int(inputs["max_length"]) * size, size)
     base |= {"threads": job["threads"], "load_ms": (time.perf_counter() - start) * 1e3}
-    rows = encode_all(classifier, inputs)
+    rows = encode_all(encoder, inputs)
     if job["mode"] == "tokenize":
         return base | {"tokens": rows}
-    return base | execute(job | {"batch": size}, rows, list, classifier.infer, len)
+    return base | execute(job | {"batch": size}, rows, list, encoder.infer, len)
 
 
 def remember(level: int, text: bytes, _: Any) -> None:
@@ -151,14 +162,14 @@ def remember(level: int, text: bytes, _: Any) -> None:
         complaints.append(text.decode("utf-8", "replace").strip())
 
 
-def encode_all(classifier: Classifier, inputs: dict[str, Any]) -> list[list[int]]:
+def encode_all(encoder: Encoder, inputs: dict[str, Any]) -> list[list[int]]:
     """Token ids of every input."""
     texts, pairs, limit = inputs["texts"], inputs.get("pairs"), int(inputs["max_length"])
     if pairs is not None and len(pairs) != len(texts):
         raise failure("bad_input", f"{len(texts)} texts and {len(pairs)} pairs")
-    if limit > classifier.positions:
-        raise failure("bad_input", f"max_length {limit}, but the model has {classifier.positions} positions")
-    return [classifier.encode(t, p, limit) for t, p in zip(texts, pairs or [None] * len(texts), strict=True)]
+    if limit > encoder.positions:
+        raise failure("bad_input", f"max_length {limit}, but the model has {encoder.positions} positions")
+    return [encoder.encode(t, p, limit) for t, p in zip(texts, pairs or [None] * len(texts), strict=True)]
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ llama_cpp.llama_backend_init()
 
 
 def classifier(gguf: Path, task: Task) -> Any:
-    return llama_worker.Classifier(str(gguf), 1, task.max_length, 1)
+    return llama_worker.Encoder(str(gguf), 1, task.max_length, 1)
 
 
 def hf_ids(folder: Path, task: Task, data: Table) -> list[list[int]]:
