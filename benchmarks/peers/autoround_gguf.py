@@ -9,11 +9,21 @@ import sys
 import numpy as np
 import torch
 from auto_round import AutoRound
-from auto_round.export.export_to_gguf.conversion.base import TextModel
+from auto_round.export.export_to_gguf import llama_cpp_conversion as conversions
 from transformers import AutoTokenizer
 
 folder, windows, out, kind = sys.argv[1:]
-TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
+load = conversions._import_conversion_from
+
+
+def load_and_tell(root, source):
+    """Its converter, which it loads as a package of its own each time."""
+    found = load(root, source)
+    sys.modules["conversion.base"].TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
+    return found
+
+
+conversions._import_conversion_from = load_and_tell
 rows = [row[None] for row in torch.from_numpy(np.load(windows)).long()]
 rounding = AutoRound(
     folder,
