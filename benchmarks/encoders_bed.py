@@ -73,7 +73,7 @@ def open_bed(*, quick: bool) -> Bed:
     columns = Columns(text="text", label="category")
     train, test = (load_table(str(sets / "banking77" / f"{name}.csv"), columns) for name in ("train", "test"))
     if quick:
-        train, test = train.spread(1500), test.spread(200)
+        train, test = (table.take(range(0, len(table), step)) for table, step in ((train, 7), (test, 15)))  # all labels
     held = [row for row in range(len(train)) if row % 10 == 0]
     learned = [row for row in range(len(train)) if row % 10]
     tables: dict[SplitName, Table] = {"train": train.take(learned), "validation": train.take(held), "test": test}
