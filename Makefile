@@ -24,7 +24,8 @@ demo: .venv/ready
 
 test: .venv/ready-dev
 	echo "== tests, two files at a time"
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/recipes
+	# one thread each: with more, threads of one wait for cores that the other has
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/recipes
 	echo "== tests of devices, which take turns"
 	$(BIN)/python -m pytest tests/device
 
