@@ -5,6 +5,7 @@ text into, and not that of a tokenizer trained anew; it is told that ours is GPT
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ folder, windows, out, kind = sys.argv[1:]
 load = conversions._import_conversion_from
 
 
-def load_and_tell(root, source):
+def load_and_tell(root: Path, source: str) -> conversions.ConversionContext:
     """Its converter, which it loads as a package of its own each time."""
     found = load(root, source)
     sys.modules["conversion.base"].TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
