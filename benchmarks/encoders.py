@@ -4,6 +4,7 @@ int8      int8.speedup_best, int8.min_vs_best_peer, int8.ort_median_vs_dynamic: 
 chain     encoder.speedup_99, encoder.size_ratio_99, encoder.speedup_97 of banking77, home_intents and wnut17
 peers     peers.dominated_points: size, speed and score of other tools' files of the chain's teacher, beside ours
 pruning   prune.seconds_to_1_8x, latency.prediction_error, lowrank.error_vs_svd: smaller without training
+tasks     task.NAME.drop: every kind of task by its own recipe on real data
 
 1x is ONNX Runtime fp32, fully optimized, of the fine-tuned teacher; two threads; interleaved in one run. Every part's
 figures are kept as soon as they are there.

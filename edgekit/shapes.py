@@ -26,6 +26,7 @@ from edgekit.nn.load import Edits, read_edits
 from edgekit.pictures import picture_shape, picture_tokens
 from edgekit.shapes_vocabulary import tokens_kept
 from edgekit.stages.base import Config
+from edgekit.stages.prune import Prune
 from edgekit.tasks.encoders import task_kind
 
 __all__ = ["Cost", "Shape", "Tables", "cost_of", "next_shape", "shape_of"]
@@ -78,9 +79,10 @@ def next_shape(
     """The shape after a step, and why the step cannot work. `model`: the folder whose tokenizer a vocabulary is of."""
     problems = _picture_problems(shape, stage, config)
     if stage == "prune":
+        assert isinstance(config, Prune)
         problems += _layer_problems(shape, config)
         shape = _pruned(shape, config)
-        if getattr(config, "vocabulary", False) and (kept := tokens_kept(model, config, tables)):
+        if config.vocabulary and (kept := tokens_kept(model, config, tables)):
             shape = replace(shape, config={**shape.config, "vocab_size": kept})
     elif stage == "trim":
         shape = _trimmed(shape, config)
@@ -280,9 +282,8 @@ def _student(shape: Shape, config: Config) -> Shape:
 def _budget(config: Config) -> float:
     """Share of the weights that surely goes on."""
     may_drop = getattr(config, "versus", "none") != "none" and "embedding" not in getattr(config, "modules", ())
-    if may_drop:
-        return 1.0
-    return float(getattr(config, "budget", 1.0)) if getattr(config, "rank_by", "energy") == "budget" else 1.0
+    known = getattr(config, "rank_by", "energy") == "budget" and not may_drop
+    return float(getattr(config, "budget", 1.0)) if known else 1.0
 
 
 def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Problem]]:

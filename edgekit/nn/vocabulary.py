@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.errors import StageError
+from edgekit.model_config import ModelConfig
+from edgekit.nn.families import family_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -279,18 +281,15 @@ def check_same(old: Spec, new: Spec, kept: Sequence[int], texts: Iterable[str]) 
     return same
 
 
-def config_token_ids(model: PreTrainedModel) -> dict[str, int]:
+def config_token_ids(config: ModelConfig) -> dict[str, int]:
     """The config's `*_token_id` keys that name one token."""
-    found = model.config.to_dict()
-    return {k: v for k, v in found.items() if k.endswith("_token_id") and type(v) is int and v >= 0}
+    return {k: v for k, v in config.items() if k.endswith("_token_id") and type(v) is int and v >= 0}
 
 
-def always_kept(model: PreTrainedModel) -> set[int]:
+def always_kept(config: ModelConfig) -> set[int]:
     """Ids that the model itself needs: those its config names; all up to padding where positions count from padding."""
-    from edgekit.nn.load import backbone
-
-    _, family = backbone(model)
-    named = config_token_ids(model)
+    family = family_of(str(config["model_type"]))
+    named = config_token_ids(config)
     padding = named.get("pad_token_id", 0)
     return set(named.values()) | (set(range(padding + 1)) if family.position_offset else set())
 
@@ -324,6 +323,6 @@ def prune_embedding(model: PreTrainedModel, kept: Sequence[int]) -> None:
     table.num_embeddings = len(kept)
     if table.padding_idx is not None:
         table.padding_idx = new[table.padding_idx]
-    for name, old in config_token_ids(model).items():
+    for name, old in config_token_ids(model.config.to_dict()).items():
         setattr(model.config, name, new.get(old))
     model.config.vocab_size = len(kept)

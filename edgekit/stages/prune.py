@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from edgekit.artifact import Artifact, Facts, Skipped
 from edgekit.errors import StageError
+from edgekit.model_config import ModelConfig
 from edgekit.stages.base import Config, Context, Outcome, SplitName, kind_of
 
 if TYPE_CHECKING:
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
     from edgekit.nn.calibration import Calibration
     from edgekit.nn.importance import Scores
+    from edgekit.nn.vocabulary import Spec
 
-__all__ = ["VERSION", "Prune", "prune"]
+__all__ = ["VERSION", "VOCABULARY_SPLITS", "Prune", "prune", "tokens_to_keep"]
 
 VERSION = 1
+VOCABULARY_SPLITS: tuple[SplitName, ...] = ("train", "validation", "unlabeled")  # whose tokens are counted
 
 
 class Prune(Config):
@@ -131,25 +134,31 @@ def _needs_data(config: Prune) -> bool:
     return by_layer or (narrower and (config.reconstruct or config.importance != "magnitude"))
 
 
-def _prune_vocabulary(model: PreTrainedModel, config: Prune, out: Path, context: Context, log: _Log) -> None:
-    """Remove unused tokens from the tokenizer in `out` and from the embedding."""
+def tokens_to_keep(spec: Spec, counts: Counter[int], config: Prune, model: ModelConfig) -> list[int]:
+    """Ids that stay by the options of the vocabulary; `counts`: how often the data have each, `model`: its config."""
     from edgekit.nn import vocabulary
 
-    spec = vocabulary.load_spec(out)
-    wanted: tuple[SplitName, ...] = ("train", "validation", "unlabeled")
-    splits = [name for name in wanted if name in context.data]
-    if not splits:
-        raise StageError("pruning the vocabulary needs data to see which tokens are used", hint="give --train FILE")
-    texts = {name: context.data[name].all_texts() for name in splits}
-    counts = {name: vocabulary.seen_tokens(spec, texts[name]) for name in splits}
-    kept = vocabulary.choose_tokens(
+    return vocabulary.choose_tokens(
         spec,
-        sum(counts.values(), Counter()),
+        counts,
         keep=config.vocabulary_keep,
         min_count=config.vocabulary_min_count,
         common=config.vocabulary_common,
         always=vocabulary.always_kept(model),
     )
+
+
+def _prune_vocabulary(model: PreTrainedModel, config: Prune, out: Path, context: Context, log: _Log) -> None:
+    """Remove unused tokens from the tokenizer in `out` and from the embedding."""
+    from edgekit.nn import vocabulary
+
+    spec = vocabulary.load_spec(out)
+    splits = [name for name in VOCABULARY_SPLITS if name in context.data]
+    if not splits:
+        raise StageError("pruning the vocabulary needs data to see which tokens are used", hint="give --train FILE")
+    texts = {name: context.data[name].all_texts() for name in splits}
+    counts = {name: vocabulary.seen_tokens(spec, texts[name]) for name in splits}
+    kept = tokens_to_keep(spec, sum(counts.values(), Counter()), config, model.config.to_dict())
     total = len(vocabulary.tokens_of(spec))
     if len(kept) >= total:
         log.skipped.append(Skipped(name="vocabulary", reason="every token is used"))

@@ -174,7 +174,9 @@ def test_folder_is_consistent(any_family: Path, tmp_path: Path) -> None:
     save_model(model, out, tokenizer_from=any_family, edits=settle(model))
     spec = load_spec(out)
     texts = ["my card is lost", "where is my money?"]
-    kept = choose_tokens(spec, seen_tokens(spec, texts), keep="data", min_count=1, common=0, always=always_kept(model))
+    kept = choose_tokens(
+        spec, seen_tokens(spec, texts), keep="data", min_count=1, common=0, always=always_kept(model.config.to_dict())
+    )
     assert len(kept) < model.config.vocab_size
     old = Tokenizer.from_file(str(any_family / "tokenizer.json"))
     with torch.inference_mode():
@@ -261,7 +263,9 @@ def test_unigram_folder_with_positions_counted_from_padding(tmp_path: Path) -> N
     save_model(model, out, tokenizer_from=source)
     spec = load_spec(out)
     texts = ["my cards", "my card is lost"]
-    kept = choose_tokens(spec, seen_tokens(spec, texts), keep="data", min_count=1, common=0, always=always_kept(model))
+    kept = choose_tokens(
+        spec, seen_tokens(spec, texts), keep="data", min_count=1, common=0, always=always_kept(model.config.to_dict())
+    )
     ids = torch.tensor([tokenizer.encode(texts[0]).ids])
     with torch.inference_mode():
         before = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
