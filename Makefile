@@ -23,9 +23,9 @@ demo: .venv/ready
 	  --out build/demo --store build/store
 
 test: .venv/ready-dev
-	echo "== tests, two files at a time"
-	# one thread each: with more, threads of one wait for cores that the other has
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/recipes
+	echo "== tests, a file at a time on each core"
+	# one thread each: with more, threads of one wait for cores that the other has; each takes up to 2 GB
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile tests/unit tests/contract tests/recipes
 	echo "== tests of devices, which take turns"
 	$(BIN)/python -m pytest tests/device
 
