@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 
 from benchmarks.encoders_bed import MODEL, THREADS, Bed
+from benchmarks.encoders_words import write_sentences
 from benchmarks.record import Figure, data_folder
 from edgekit.api import run
 from edgekit.artifact import Artifact
@@ -24,18 +26,29 @@ TEACHERS = {"finetune": 0, "finetune-b": 1, "finetune-c": 2}  # seeds; the first
 SHARES = {99: 0.99, 97: 0.97}  # of the teacher's score
 
 
+Lesson = Mapping[str, float]  # a distillation's options
+TEXTS: Lesson = {"epochs": 8, "altered_copies": 2, "hidden": 1.0}
+INTENT: Lesson = {"epochs": 8, "altered_copies": 1}
+WORDS: Lesson = {
+    "epochs": 6,
+    "altered_copies": 4,
+    "hidden": 1.0,
+    "alpha_hard": 0.5,
+    "batch_size": 64,
+    "learning_rate": 6e-4,
+}
+
+
 @dataclass(frozen=True)
 class Rung:
-    """A student, and how it is taught. `ffn`, `heads`: shares that go; `common`: frequent tokens that stay (0: all)."""
+    """A student, and how it is taught. `ffn`, `heads`: shares that go; `common`: frequent tokens that stay (0: all);
+    `lessons`: its distillations, one after the other."""
 
     layers: int
     ffn: float
     heads: float = 0.0
     common: int = 24000
-    epochs: int = 8
-    copies: int = 2
-    hidden: float = 1.0
-    hard: float = 0.0
+    lessons: Sequence[Lesson] = (TEXTS,)
 
     @property
     def name(self) -> str:
@@ -44,14 +57,15 @@ class Rung:
 
 @dataclass(frozen=True)
 class Course:
-    """A data set, its task, its main metric, the ladder that its students are on, and how many teachers they have."""
+    """A data set, its task, its main metric, and the ladder that its students are on. `sentences`: they also learn from
+    those of all shared sets."""
 
     task: Mapping[str, str | int]
     data: Mapping[str, str]  # by split; {data} is the folder of the shared sets
     metric: str
     teacher_epochs: int
     ladder: Sequence[Rung]
-    teachers: int = 3
+    sentences: bool = False
 
 
 INTENTS = {name: f"package:home_intents/{name}.csv" for name in ("train", "validation", "test", "unlabeled")}
@@ -68,15 +82,15 @@ COURSES = {
         INTENTS,
         "accuracy",
         4,
-        (Rung(2, 0.75, heads=0.5, copies=1, hidden=0.0), Rung(1, 0.5, copies=1, hidden=0.0)),
+        (Rung(2, 0.75, heads=0.5, lessons=(INTENT,)), Rung(1, 0.5, lessons=(INTENT,))),
     ),
     "wnut17": Course(
         {"kind": "token-classification", "text": "tokens", "label": "labels", "max_length": 128},
         {"train": "{data}/wnut17/wnut17train.conll", "test": "{data}/wnut17/emerging.dev.conll"},
         "entity_f1",
         6,
-        (Rung(3, 0.5, common=0, epochs=10, copies=1, hard=0.5),),
-        teachers=2,
+        (Rung(3, 0.5, heads=0.33, common=0, lessons=(WORDS,)),),
+        sentences=True,
     ),
 }
 
@@ -93,8 +107,11 @@ def run_ladder(name: str, course: Course, bed: Bed) -> Report:
     """All students of one data set; steps that are in the store are taken from there."""
     folder = bed.folder / f"chain-{name}"
     folder.mkdir(parents=True, exist_ok=True)
+    data = {split: source.format(data=data_folder()) for split, source in course.data.items()}
+    if course.sentences:
+        data["unlabeled"] = str(_sentences(folder, quick=bed.quick))
     recipe = folder / "ladder.yaml"
-    recipe.write_text(yaml.safe_dump(_recipe(name, course, quick=bed.quick), sort_keys=False), encoding="utf-8")
+    recipe.write_text(yaml.safe_dump(_recipe(name, course, data, quick=bed.quick), sort_keys=False), encoding="utf-8")
     return run(str(recipe), {}, folder / "out", store=bed.folder / "store", device="cpu", progress=bed.progress)
 
 
@@ -104,9 +121,18 @@ def teacher_of(report: Report, bed: Bed) -> Artifact:
     return Store(bed.folder / "store").find(key)
 
 
-def _recipe(name: str, course: Course, *, quick: bool) -> dict[str, object]:
-    data = {split: source.format(data=data_folder()) for split, source in course.data.items()}
-    teachers = list(TEACHERS)[: 1 if quick else course.teachers]
+def _sentences(folder: Path, *, quick: bool) -> Path:
+    sets, out = data_folder(), folder / "sentences.jsonl"
+    assert sets is not None  # `open_bed` has seen to it
+    write_sentences(sets, out)
+    if quick:
+        lines = out.read_text(encoding="utf-8").splitlines(keepends=True)
+        out.write_text("".join(lines[:500]), encoding="utf-8")
+    return out
+
+
+def _recipe(name: str, course: Course, data: Mapping[str, str], *, quick: bool) -> dict[str, object]:
+    teachers = list(TEACHERS)[: 1 if quick else None]
     steps = [
         *(
             _step(name, "finetune", "model", epochs=1 if quick else course.teacher_epochs, seed=TEACHERS[name])
@@ -122,7 +148,7 @@ def _recipe(name: str, course: Course, *, quick: bool) -> dict[str, object]:
         "description": f"Students of one teacher on {name}, smaller and smaller.",
         "model": MODEL,
         "task": dict(course.task),
-        "data": data,
+        "data": dict(data),
         "steps": steps,
         "baseline": "teacher-onnx",
         "exports": [step["id"] for step in steps if step["stage"] == "quantize"],
@@ -134,14 +160,20 @@ def _student(rung: Rung, teachers: list[str], *, quick: bool) -> list[dict[str, 
     """The steps of `text-classifier` or `token-classifier`, from the teacher to an int8 file."""
     end = rung.name
     words = {"vocabulary": True, "vocabulary_common": rung.common} if rung.common else {}
-    taught = {"epochs": 1 if quick else rung.epochs, "altered_copies": rung.copies, "alpha_hard": rung.hard}
     cut = {"keep_layers": rung.layers, "heads": rung.heads, "ffn": rung.ffn}
     thin = {"modules": ["embedding"], "rank_by": "budget", "budget": 0.45, "round_to": 32}
-    return [
+    steps = [
         _step(f"prune-{end}", "prune", "finetune", **cut, **words),
         _step(f"factorize-{end}", "factorize", f"prune-{end}", **thin),
-        _step(f"distill-{end}", "distill", f"factorize-{end}", hidden=rung.hidden, **taught) | {"teacher": teachers},
-        _step(f"onnx-{end}", "export", f"distill-{end}", format="onnx"),
+    ]
+    for number, lesson in enumerate(rung.lessons, 1):
+        options = {**lesson, "epochs": 1} if quick else lesson
+        steps.append(
+            _step(f"distill-{end}-{number}", "distill", str(steps[-1]["id"]), **options) | {"teacher": teachers}
+        )
+    return [
+        *steps,
+        _step(f"onnx-{end}", "export", str(steps[-1]["id"]), format="onnx"),
         _step(f"int8-{end}", "quantize", f"onnx-{end}", method="int8-dynamic", embeddings="int4"),
     ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,9 +163,10 @@ def _chinese(bed: Bed, sets: Path) -> str:
     marked = (sets / "uner_zh_gsdsimp" / "zh_gsdsimp-ud-train.iob2").read_text(encoding="utf-8").splitlines()
     lines += [line.removeprefix("# text = ") for line in marked if line.startswith("# text = ")]
     texts.write_text("\n".join(lines[:200] if bed.quick else lines), encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)  # what it is made from is in the store
     done = run_stage(
         "mlm-pretrain",
-        MlmPretrain(epochs=1 if bed.quick else 8, learning_rate=5e-4),
+        MlmPretrain(epochs=1 if bed.quick else 4, learning_rate=5e-4),
         _random_chinese(bed, sets),
         out,
         tables={"unlabeled": load_table(str(texts), Columns())},

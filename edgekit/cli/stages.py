@@ -167,7 +167,6 @@ def _call(stage: Stage, values: dict[str, Any]) -> None:
 
 def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Table], Task | None]:
     from edgekit.artifact import Task
-    from edgekit.data.load import Columns
     from edgekit.data.splits import load_splits
     from edgekit.tasks.encoders import columns_of, pairs_are_rows
 
@@ -177,7 +176,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
     if stage.task != "text-classification":
         length = values["max_length"]
         task = Task(kind=stage.task, max_length=length) if length else None
-        return load_splits(sources, Columns(text=values["text_column"])).tables, task
+        return load_splits(sources, columns_of(stage.task, values["text_column"])).tables, task
     columns = columns_of(
         values["task"],
         values["text_column"],

@@ -39,7 +39,7 @@ class Columns(Frozen):
     as columns `tokens` and `labels`. For answers, the text is the question, the pair its context, and the label a list
     of answers, each its text and answer_start, as SQuAD's JSON has them. A csv or tsv file whose columns are all named
     by number, from "1", has no header. `pictures`: the text is a picture: a path (from the data file's folder), or
-    {"bytes", "path"}.
+    {"bytes", "path"}. `lines`: of plain text each line is a row; else pieces of it are, for language modeling.
     """
 
     text: str = "text"
@@ -47,6 +47,7 @@ class Columns(Frozen):
     label: str = ""  # empty: unlabeled
     label_kind: LabelKind = "class"
     pictures: bool = False
+    lines: bool = False
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -58,9 +59,10 @@ def load_table(source: str, columns: Columns, *, split: str = "train", rows: int
     (`hub:OWNER/NAME[:CONFIG]`), or of pictures a folder with a sub-folder for each label. Labels of words come from a
     file of any other ending as CoNLL.
 
-    Plain text becomes rows of about 4,000 characters that end with a line, unchanged, in no column. `split` picks the
-    hub data set's split; `rows` > 0 keeps the first so many. Raises DataError for a missing file or column, wrong
-    encoding, an empty file, or broken rows (each with its number, counted from 1 after the header).
+    Plain text is in no column: with `lines` each line that is not blank is a row, without it rows are of about 4,000
+    characters that end with a line, unchanged. `split` picks the hub data set's split; `rows` > 0 keeps the first so
+    many. Raises DataError for a missing file or column, wrong encoding, an empty file, or broken rows (each with its
+    number, counted from 1 after the header).
     """
     base = Path()
     if source.startswith("hub:"):
@@ -91,8 +93,8 @@ def _plain(path: Path, columns: Columns, rows: int) -> Table:
     if columns.label:
         hint = f"give a file with columns {columns.text!r} and {columns.label!r}: csv, tsv, jsonl or parquet"
         raise DataError(f"{path}: plain text has no labels", hint=hint)
-    texts = _pieces(path)
-    return Table(texts[:rows] if rows else texts, name=str(path))
+    texts = _lines(path) if columns.lines else _pieces(path)
+    return Table(texts[:rows] if rows else texts, name=str(path), label_kind=columns.label_kind)
 
 
 def suggest_column(name: str, header: Sequence[str]) -> str:
@@ -148,6 +150,13 @@ def _pieces(path: Path) -> tuple[str, ...]:
     if not "".join(pieces).strip():
         raise DataError(f"{path} is empty")
     return tuple(pieces)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    lines = (SPACE.sub(" ", line).strip() for line in _decode(path).split("\n"))
+    if kept := tuple(line for line in lines if line):
+        return kept
+    raise DataError(f"{path} is empty")
 
 
 def _decode(path: Path) -> str:

@@ -53,7 +53,7 @@ def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", 
     Raises UsageError for a second text of pictures.
     """
     if kind == "text-to-text":  # the label is a reference answer
-        return Columns(text=text or "text", label=label, label_kind="text")
+        return Columns(text=text or "text", label=label, label_kind="text", lines=True)
     if kind not in ENCODER_TASKS:
         return Columns(text=text or "text", pair=pair)
     what = ENCODER_TASKS[kind].label_kind
@@ -63,7 +63,8 @@ def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", 
             raise UsageError("a picture has no second text", hint=f"leave the column {pair!r} out")
         return Columns(text=text or PICTURE, label=label or (told if labelled else ""), pictures=True)
     second = "" if what == "score" and text else second
-    return Columns(text=text or first, pair=pair or second, label=label or (told if labelled else ""), label_kind=what)
+    label = label or (told if labelled else "")
+    return Columns(text=text or first, pair=pair or second, label=label, label_kind=what, lines=True)
 
 
 def task_kind(task: Task) -> EncoderTask:

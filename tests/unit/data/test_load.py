@@ -10,6 +10,7 @@ import pytest
 from edgekit.data.load import Columns, load_table
 from edgekit.data.splits import load_splits
 from edgekit.errors import DataError
+from edgekit.tasks.encoders import columns_of
 
 LABELLED = Columns(text="text", label="label")
 ROWS = [("turn it on", "on"), ("turn it off, please", "off"), ('say "hi"', "on")]
@@ -75,6 +76,19 @@ def test_many_broken_rows_are_counted(tmp_path: Path) -> None:
         load_table(write(tmp_path, "d.csv", f"text,label\n{rows}"), LABELLED)
     assert "25 broken rows, 15 more not shown" in str(caught.value)
     assert len(caught.value.problems) == 10
+
+
+def test_plain_text_is_a_row_a_line_or_pieces_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("where is  my\u2028card\r\n\n top\tup \n", encoding="utf-8", newline="")
+    for kind in ("token-classification", "text-classification", "sentence-similarity", "text-to-text"):
+        table = load_table(str(file), columns_of(kind, labelled=False))
+        assert table.texts == ("where is my\u2028card", "top up")
+        assert table.label_kind == columns_of(kind).label_kind
+    assert load_table(str(file), columns_of("language-modeling")).texts == (file.read_bytes().decode("utf-8"),)
+    file.write_text("\n \n")
+    with pytest.raises(DataError, match=r"a\.txt is empty"):
+        load_table(str(file), columns_of("text-classification", labelled=False))
 
 
 def refused(path: Path) -> bytes:
