@@ -39,6 +39,7 @@ __all__ = ["figures"]
 
 DATA = "banking77"
 MEGA = 1e6
+MOST_LOST = 0.01  # of the accuracy: `max_drop` of `encoder-int8`
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,13 @@ def _adopted(bed: Bed, base: Artifact, name: str, made: Path) -> Artifact:
 
 
 def _picked(files: Mapping[str, Artifact], bed: Bed) -> str:
-    """The fastest of ours on the test data's lengths."""
+    """The fastest of ours on the test data's lengths, of those that lose no more than the recipe's gate allows."""
+    answers = {name: judged(file, bed) for name, file in files.items()}
+    right = {name: np.asarray(given.answers == given.truth) for name, given in answers.items()}
+    kept = {name: files[name] for name in files if paired_drop(right[BASE], right[name]).value <= MOST_LOST}
+    files = kept if len(kept) > 1 else files
     found = measure(files, BASE, bed.tables["test"], _workload(bed, len(files)), progress=bed.progress).measurements
-    return max(files.keys() - {BASE}, key=lambda name: _speed(found[name]))
+    return max((name for name in files if name != BASE), key=lambda name: _speed(found[name]))
 
 
 def _workload(bed: Bed, files: int) -> Workload:

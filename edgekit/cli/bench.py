@@ -55,7 +55,8 @@ command = click.Command(
         click.Option(
             ["--data"],
             required=True,
-            help="Real inputs: csv, tsv, jsonl, parquet, CoNLL, hub:OWNER/NAME, or a folder of pictures by label.",
+            help="Real inputs: csv, tsv, jsonl, parquet, txt (a text a line), CoNLL, hub:OWNER/NAME, or a folder of "
+            "pictures by label.",
         ),
         click.Option(
             ["--text-column"],

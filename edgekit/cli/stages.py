@@ -63,6 +63,13 @@ def _help(stage: Stage) -> str:
     return f"{stage.summary}\n\nIN is {takes}; OUT a new folder.\n\n\b\nExample:\n  {EXAMPLES[stage.name]}"
 
 
+def _plain_text(stage: Stage, split: SplitName) -> str:
+    """How plain text may be given; not where labels are needed."""
+    if stage.task == "language-modeling" or stage.long_texts:
+        return ", txt"
+    return "" if split in stage.needs else ", txt (a text a line, without labels)"
+
+
 def _input_options(stage: Stage) -> list[click.Option]:
     options = []
     language = stage.task != "text-classification"
@@ -71,7 +78,7 @@ def _input_options(stage: Stage) -> list[click.Option]:
         help_ = f"The model to learn from.{more}"
         options.append(click.Option(["--teacher", "teachers"], required=True, multiple=True, help=help_))
     for split in stage.reads:
-        text = f"The {split} data: csv, tsv, jsonl, parquet{', txt' if language else ''}, or hub:OWNER/NAME."
+        text = f"The {split} data: csv, tsv, jsonl, parquet{_plain_text(stage, split)}, or hub:OWNER/NAME."
         options.append(click.Option([f"--{split}"], required=split in stage.needs and split == "train", help=text))
     if stage.reads:
         default = "" if stage.serves("token-classification") else "text"
@@ -184,7 +191,7 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
         values["label_column"],
         labelled=bool(stage.needs),  # who trains needs them to choose the epoch by
     )
-    splits = load_splits(sources, columns)
+    splits = load_splits(sources, columns.model_copy(update={"lines": not stage.long_texts}))
     task = Task(
         kind=values["task"],
         labels=(),

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -61,8 +61,8 @@ def load_table(source: str, columns: Columns, *, split: str = "train", rows: int
 
     Plain text is in no column: with `lines` each line that is not blank is a row, without it rows are of about 4,000
     characters that end with a line, unchanged. `split` picks the hub data set's split; `rows` > 0 keeps the first so
-    many. Raises DataError for a missing file or column, wrong encoding, an empty file, or broken rows (each with its
-    number, counted from 1 after the header).
+    many. Raises DataError for a missing file or column, plain text where a pair or a picture is wanted, wrong encoding,
+    an empty file, or broken rows (each with its number, counted from 1 after the header).
     """
     base = Path()
     if source.startswith("hub:"):
@@ -93,7 +93,10 @@ def _plain(path: Path, columns: Columns, rows: int) -> Table:
     if columns.label:
         hint = f"give a file with columns {columns.text!r} and {columns.label!r}: csv, tsv, jsonl or parquet"
         raise DataError(f"{path}: plain text has no labels", hint=hint)
-    texts = _lines(path) if columns.lines else _pieces(path)
+    if columns.pictures or (columns.pair and columns.label_kind != "score"):
+        what = "pictures" if columns.pictures else f"second text ({columns.pair})"
+        raise DataError(f"{path}: plain text has no {what}", hint="give csv, tsv, jsonl or parquet")
+    texts = _lines(path, _words if columns.label_kind == "words" else _cell) if columns.lines else _pieces(path)
     return Table(texts[:rows] if rows else texts, name=str(path), label_kind=columns.label_kind)
 
 
@@ -152,9 +155,8 @@ def _pieces(path: Path) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def _lines(path: Path) -> tuple[str, ...]:
-    lines = (SPACE.sub(" ", line).strip() for line in _decode(path).split("\n"))
-    if kept := tuple(line for line in lines if line):
+def _lines(path: Path, read: Callable[[object], str | None]) -> tuple[str, ...]:
+    if kept := tuple(text for line in _decode(path).split("\n") if (text := read(line))):
         return kept
     raise DataError(f"{path} is empty")
 

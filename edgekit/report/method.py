@@ -49,13 +49,13 @@ def method(report: Report) -> list[tuple[str, str]]:
                 "machine: a speed-up nearer to 1 than that shows nothing.",
             )
         )
-    if report.gate and any(rule.relative or rule.rule.startswith("speedup") for rule in report.gate.rules):
+    if report.gate and any(r.interval and (r.relative or r.rule.startswith("speedup")) for r in report.gate.rules):
         text.append(
             (
                 "The gate.",
                 "A speed-up, or a latency that a rule holds against the baseline, is decided round by round, by a test "
-                "that errs in at most one of 200 cases however often one looks; so its interval is wider than the "
-                "table's. Where the rounds do not suffice, or the control is "
+                "that errs in at most one of 200 cases however often one looks; so the interval in its sentence is "
+                "wider than the table's. Where the rounds do not suffice, or the control is "
                 "wider than the rule's margin, it is inconclusive.",
             )
         )

@@ -31,6 +31,7 @@ class Stage:
     reads: tuple[SplitName, ...] = ()  # splits it uses where they are given (they are in the cache key)
     needs: tuple[SplitName, ...] = ()  # splits it cannot do without
     teachers: int = 0  # how many it may learn from; where it may, it needs one
+    long_texts: bool = False  # of plain text it reads long pieces, not a text a line
     trains: bool = False  # in several processes, where they were started, all of them work on it
     task: TaskKind = "text-classification"
     libraries: tuple[str, ...] = ("torch", "transformers", "tokenizers")
@@ -102,6 +103,7 @@ STAGES: dict[str, Stage] = {
             accepts=("hf",),
             gives="hf",
             reads=("unlabeled", "train", "validation"),
+            long_texts=True,
             trains=True,
         ),
         Stage("student", "Make a smaller model of a given shape from a larger one.", accepts=("hf",), gives="hf"),

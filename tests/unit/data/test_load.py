@@ -81,14 +81,25 @@ def test_many_broken_rows_are_counted(tmp_path: Path) -> None:
 def test_plain_text_is_a_row_a_line_or_pieces_of_it(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("where is  my\u2028card\r\n\n top\tup \n", encoding="utf-8", newline="")
-    for kind in ("token-classification", "text-classification", "sentence-similarity", "text-to-text"):
+    words = load_table(str(file), columns_of("token-classification", labelled=False))
+    assert words.texts == ("where is my\u2028card", "top up")
+    assert words.label_kind == "words"
+    for kind in ("text-classification", "sentence-similarity", "text-to-text"):
         table = load_table(str(file), columns_of(kind, labelled=False))
-        assert table.texts == ("where is my\u2028card", "top up")
-        assert table.label_kind == columns_of(kind).label_kind
+        assert table.texts == ("where is  my\u2028card", "top\tup")  # as a csv's
     assert load_table(str(file), columns_of("language-modeling")).texts == (file.read_bytes().decode("utf-8"),)
     file.write_text("\n \n")
     with pytest.raises(DataError, match=r"a\.txt is empty"):
         load_table(str(file), columns_of("text-classification", labelled=False))
+
+
+def test_plain_text_does_not_pass_for_pairs_or_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text\n")
+    for columns in (columns_of("text-classification", pair="second", labelled=False), columns_of("question-answering")):
+        with pytest.raises(DataError, match=r"a\.txt: plain text has no second text \((second|context)\)"):
+            load_table(str(tmp_path / "a.txt"), columns.model_copy(update={"label": ""}))
+    with pytest.raises(DataError, match=r"a\.txt: plain text has no pictures"):
+        load_table(str(tmp_path / "a.txt"), columns_of("image-classification", labelled=False))
 
 
 def refused(path: Path) -> bytes:
