@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 
 import edgekit
@@ -15,6 +16,7 @@ PINS = Path(__file__).parent / "pins.json"
 BEHIND = ("edgekit.nn", "edgekit.formats", "edgekit.tasks", "edgekit.stages")  # what can change a stage's result
 
 
+@cache
 def current() -> dict[str, dict[str, int | str]]:
     """Stage -> its version and the digest of its code."""
     modules = {name: f"edgekit.stages.{stage.module}" for name, stage in STAGES.items()}

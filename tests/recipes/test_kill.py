@@ -19,7 +19,7 @@ from tests.recipes.support import quick_recipe, write_data
 SETTINGS = (
     "finetune.learning_rate=0.003",
     "finetune.epochs=3",
-    "distill.epochs=60",
+    "distill.epochs=30",
     "factorize.round_to=4",
     "onnx-int8.embeddings=int8",
 )
