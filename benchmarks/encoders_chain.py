@@ -119,10 +119,7 @@ def teacher_of(report: Report, bed: Bed) -> Artifact:
 def _sentences(folder: Path, *, quick: bool) -> Path:
     sets, out = data_folder(), folder / "sentences.jsonl"
     assert sets is not None  # `open_bed` has seen to it
-    write_sentences(sets, out)
-    if quick:
-        lines = out.read_text(encoding="utf-8").splitlines(keepends=True)
-        out.write_text("".join(lines[:500]), encoding="utf-8")
+    write_sentences(sets, out, most=500 if quick else None)
     return out
 
 

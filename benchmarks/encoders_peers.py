@@ -97,12 +97,15 @@ def figures(bed: Bed) -> Iterator[Figure]:
     base = plain(bed, teacher)
     students = {file.id: Artifact.open(bed.folder / f"chain-{DATA}" / "out" / file.id) for file in report.deployables}
     int8 = {name.replace(" ", "-"): file for name, file in own_files(bed, teacher).items()}
-    ships = {_picked({BASE: base, **int8}, bed), *students}
     ours = int8 | students
     theirs = peer_files(bed, base)
     made, failed = _made(bed, base, teacher)
     files = {BASE: base, **ours, **theirs, **made}
-    points = _points(files, set(ours), ships, failed, bed)
+    correct = _correct(files, set(ours), failed, bed)
+    ships = {_picked({BASE: base, **int8}, correct, bed), *students}
+    loaded = {name: files[name] for name in correct}
+    done = measure(loaded, BASE, bed.tables["test"], _workload(bed, len(loaded)), progress=bed.progress).measurements
+    points = [Point(name, name in ours, name in ships, correct[name], done[name]) for name in loaded]
     own, peers = [p for p in points if p.ours], [p for p in points if not p.ours and p.name != BASE]
     reference = next(p for p in points if p.name == BASE)
     beaten = {mine.name: [p.name for p in peers if dominates(p, mine)] for mine in own}
@@ -167,11 +170,9 @@ def _adopted(bed: Bed, base: Artifact, name: str, made: Path) -> Artifact:
     return closed(file)
 
 
-def _picked(files: Mapping[str, Artifact], bed: Bed) -> str:
+def _picked(files: Mapping[str, Artifact], correct: Mapping[str, NDArray[np.bool_]], bed: Bed) -> str:
     """The fastest of ours on the test data's lengths, of those that lose no more than the recipe's gate allows."""
-    answers = {name: judged(file, bed) for name, file in files.items()}
-    right = {name: np.asarray(given.answers == given.truth) for name, given in answers.items()}
-    kept = {name: files[name] for name in files if paired_drop(right[BASE], right[name]).value <= MOST_LOST}
+    kept = {name: files[name] for name in files if paired_drop(correct[BASE], correct[name]).value <= MOST_LOST}
     files = kept if len(kept) > 1 else files
     found = measure(files, BASE, bed.tables["test"], _workload(bed, len(files)), progress=bed.progress).measurements
     return max((name for name in files if name != BASE), key=lambda name: _speed(found[name]))
@@ -194,11 +195,11 @@ def _speed(measured: Measurement) -> float:
     return measured.speedup.value if measured.speedup else 1.0
 
 
-def _points(
-    files: Mapping[str, Artifact], ours: set[str], ships: set[str], failed: dict[str, str], bed: Bed
-) -> list[Point]:
-    """Every file that its runtime loads; what it does not is added to `failed`."""
-    test, correct = bed.tables["test"], {}
+def _correct(
+    files: Mapping[str, Artifact], ours: set[str], failed: dict[str, str], bed: Bed
+) -> dict[str, NDArray[np.bool_]]:
+    """Which rows of the test data each file has right; those that their runtime does not load are added to `failed`."""
+    correct = {}
     for name, file in files.items():
         try:
             found = judged(file, bed)
@@ -209,10 +210,7 @@ def _points(
         bed.progress.say(f"{name}: {correct[name].mean():.4f}")
     if lost := ours & failed.keys():
         raise StageError(f"files of ours that do not run: {', '.join(sorted(lost))}")
-    done = measure(
-        {name: files[name] for name in correct}, BASE, test, _workload(bed, len(correct)), progress=bed.progress
-    )
-    return [Point(name, name in ours, name in ships, correct[name], done.measurements[name]) for name in correct]
+    return correct
 
 
 def _count(points: list[Point], beaten: Mapping[str, list[str]], failed: Mapping[str, str]) -> Figure:

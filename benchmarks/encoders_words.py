@@ -20,12 +20,12 @@ SHORTEST, LONGEST = 4, 60  # words
 EASIEST = 8000  # Tatoeba's first lines are of two or three words
 
 
-def write_sentences(sets: Path, out: Path) -> None:
-    """About 70,000 sentences, each once, in one order: jsonl with lists `tokens`."""
+def write_sentences(sets: Path, out: Path, most: int | None = None) -> None:
+    """About 70,000 sentences (or the first `most`), each once, in one order: jsonl with lists `tokens`."""
     found = {" ".join(words) for text in _texts(sets) if SHORTEST <= len(words := WORD.findall(text)) <= LONGEST}
     shuffled = sorted(found)
     random.Random(0).shuffle(shuffled)
-    lines = (json.dumps({"tokens": sentence.split()}) for sentence in shuffled)
+    lines = (json.dumps({"tokens": sentence.split()}) for sentence in shuffled[:most])
     out.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
