@@ -78,10 +78,11 @@ def test_it_is_trained_cut_factorized_and_taught(name: str, tmp_path: Path) -> N
     assert size_of(load_classifier(taught)) == outcome.facts.numbers["parameters_after"]
 
 
+@pytest.mark.parametrize("width", [{}, {"hidden": 16, "heads": 2}], ids=["as wide", "narrower"])
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
-def test_a_student_starts_from_it(name: str, tmp_path: Path) -> None:
+def test_a_student_starts_from_it(name: str, width: dict[str, int], tmp_path: Path) -> None:
     source, out = write_architecture(tmp_path / "source", name, layers=4), made(tmp_path / "out")
-    facts = student(artifact(source), Student(layers=2, ffn=24), out, context()).facts
+    facts = student(artifact(source), Student(layers=2, ffn=24, **width), out, context()).facts
     assert depth(load_classifier(out)) == 2
     total = len(load_classifier(out).state_dict())
     assert facts.numbers["tensors_carried_over"] == total
