@@ -32,6 +32,7 @@ INTENT: Lesson = {"epochs": 8, "altered_copies": 1}
 WORDS: Lesson = {"altered_copies": 4, "alpha_hard": 0.5, "batch_size": 64}
 INSIDES: Lesson = {**WORDS, "epochs": 6, "hidden": 1.0, "learning_rate": 6e-4}
 LONGER: Lesson = {**WORDS, "epochs": 2, "hidden": 1.0, "learning_rate": 3e-4}
+ONE_LAYER: Lesson = {**WORDS, "epochs": 8, "learning_rate": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ COURSES = {
         {"train": "{data}/wnut17/wnut17train.conll", "test": "{data}/wnut17/emerging.dev.conll"},
         "entity_f1",
         6,
-        (Rung(3, 0.5, heads=0.33, common=0, lessons=(INSIDES, LONGER)),),
+        (
+            Rung(3, 0.5, heads=0.33, common=0, lessons=(INSIDES, LONGER)),
+            Rung(1, 0.5, common=0, lessons=(ONE_LAYER,)),
+        ),
         sentences=True,
     ),
 }

@@ -276,6 +276,8 @@ def _student(shape: Shape, config: Config) -> Shape:
     update: dict[str, JsonValue] = {
         key: int(getattr(config, name)) for name, key in names.items() if getattr(config, name, 0)
     }
+    if shape.config.get("embedding_size") == shape.config.get(family.config_hidden):
+        update["embedding_size"] = update.get(family.config_hidden, shape.config.get("embedding_size"))
     return replace(shape, config={**shape.config, **update}, edits=Edits(), ranks={})
 
 

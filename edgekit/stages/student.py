@@ -58,6 +58,7 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     smaller = type(model.config).from_dict({**model.config.to_dict(), **shape, **_layer_types(model, shape)})
     torch.manual_seed(config.seed)
     fresh = model_class(kind).from_config(smaller).eval()
+    _check_parts(model, fresh)
     set_pooling(fresh, pooling_of(model))
     carried = carry_over(model, fresh) if config.init == "source" else ()
     before, after = _count(model), _count(fresh)
@@ -92,7 +93,21 @@ def _shape(model: PreTrainedModel, config: Student) -> dict[str, int]:
         )
     if shape[family.config_layers] > int(getattr(model.config, family.config_layers)):
         raise StageError("a student cannot have more layers than its source")
-    return shape | dict.fromkeys(family.config_widths, shape[family.config_hidden])
+    widths = list(family.config_widths)
+    if getattr(model.config, "embedding_size", None) == getattr(model.config, family.config_hidden):
+        widths.append("embedding_size")  # with another one ELECTRA has a projection, which the source has not
+    return shape | dict.fromkeys(widths, shape[family.config_hidden])
+
+
+def _check_parts(model: PreTrainedModel, fresh: PreTrainedModel) -> None:
+    """Raises StageError where the source computes something that a model of the student's shape has not: ELECTRA's
+    projection of its tokens, where the hidden size is the tokens' own width."""
+    from edgekit.nn.families import family_of
+
+    layers = f".{family_of(model.config.model_type).layers}."
+    outside = [name for name in model.state_dict() if layers not in name]
+    if lost := sorted(set(outside) - fresh.state_dict().keys()):
+        raise StageError(f"a student of this hidden size has no {lost[0]}", hint="choose another hidden size")
 
 
 def _layer_types(model: PreTrainedModel, shape: dict[str, int]) -> dict[str, list[str]]:
