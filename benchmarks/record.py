@@ -32,7 +32,7 @@ __all__ = [
 RESULTS = Path(__file__).parent / "results"
 PEERS = Path(__file__).parent / "peers"  # scripts that run in peers' processes and environments
 TORCH = "torch==2.13.0"
-OLIVE = (TORCH, "olive-ai==0.13.*", "transformers==5.23.*", "onnxruntime", "onnxruntime-genai==0.14.*")
+OLIVE = (TORCH, "olive-ai==0.13.*", "transformers==5.23.*", "onnxruntime", "onnxruntime-genai==0.14.*", "requests")
 ALONE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OLIVE_DISABLE_TELEMETRY": "1"}
 
 
