@@ -153,7 +153,7 @@ def _recipe(name: str, course: Course, data: Mapping[str, str], *, quick: bool) 
 
 
 def _student(rung: Rung, teachers: list[str], *, quick: bool) -> list[dict[str, object]]:
-    """The steps of `text-classifier` or `token-classifier`, with a distillation for each lesson."""
+    """The steps of `text-classifier`, of taggers too, with a distillation for each lesson."""
     end = rung.name
     words = {"vocabulary": True, "vocabulary_common": rung.common} if rung.common else {}
     cut = {"keep_layers": rung.layers, "heads": rung.heads, "ffn": rung.ffn}

@@ -27,7 +27,6 @@ SETTINGS = (
     "distill.epochs=6",
     "distill.batch_size=8",
     "prune.round_to=8",
-    "factorize.round_to=4",
 )
 
 
