@@ -271,13 +271,12 @@ def _trimmed(shape: Shape, config: Config) -> Shape:
 
 def _student(shape: Shape, config: Config) -> Shape:
     family = _family(shape.config)
-    names = {"layers": family.config_layers, "hidden": family.config_hidden, "heads": family.config_heads}
-    names["ffn"] = family.config_ffn
+    names = {"layers": family.config_layers, "heads": family.config_heads, "ffn": family.config_ffn}
     update: dict[str, JsonValue] = {
         key: int(getattr(config, name)) for name, key in names.items() if getattr(config, name, 0)
     }
-    if shape.config.get("embedding_size") == shape.config.get(family.config_hidden):
-        update["embedding_size"] = update.get(family.config_hidden, shape.config.get("embedding_size"))
+    if hidden := int(getattr(config, "hidden", 0)):
+        update |= dict.fromkeys(family.widths(shape.config), hidden)
     return replace(shape, config={**shape.config, **update}, edits=Edits(), ranks={})
 
 

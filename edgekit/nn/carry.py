@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgekit.nn.families import Family, family_of
-from edgekit.nn.layers import backbone
+from edgekit.nn.layers import backbone, hidden_width
+from edgekit.pictures import picture_shape
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +36,11 @@ def carry_over(model: PreTrainedModel, fresh: PreTrainedModel) -> tuple[str, ...
     old, new = model.state_dict(), fresh.state_dict()
     shapes = _Shapes.of(model, fresh)
     prefix = f"{shapes.family.backbone}.{shapes.family.layers}."
-    count, kept = (len(list(m.get_submodule(prefix[:-1]).children())) for m in (model, fresh))
+    taken = origin(*(len(list(m.get_submodule(prefix[:-1]).children())) for m in (model, fresh)))
     carried = []
     with torch.no_grad():
         for name, tensor in new.items():
-            source = _source_name(name, prefix, origin(count, kept))
+            source = _source_name(name, prefix, taken)
             fitted = _fit(name, old[source], tensor, shapes) if source in old else None
             if fitted is not None:
                 tensor.copy_(fitted)
@@ -71,8 +72,7 @@ def _random_inputs(model: PreTrainedModel, seed: int) -> dict[str, torch.Tensor]
     config, rng = model.config, torch.Generator().manual_seed(seed)
     family = family_of(config.model_type)
     if family.pictures:
-        edges = config.image_size if isinstance(config.image_size, list | tuple) else [config.image_size] * 2
-        pixels = torch.randn((ROWS, config.num_channels, *edges), generator=rng)
+        pixels = torch.randn((ROWS, *picture_shape(config.to_dict())), generator=rng)
         return {"pixel_values": pixels.to(model.device, model.dtype)}
     length = min(LENGTH, config.max_position_embeddings - family.position_offset)
     tokens = torch.randint(config.vocab_size, (ROWS, length), generator=rng).to(model.device)
@@ -92,15 +92,13 @@ class _Shapes:
     @classmethod
     def of(cls, model: PreTrainedModel, fresh: PreTrainedModel) -> _Shapes:
         family = family_of(model.config.model_type)
-        old, new = (int(getattr(m.config, family.config_hidden)) for m in (model, fresh))
+        old, new = hidden_width(model), hidden_width(fresh)
         heads = tuple(int(getattr(m.config, family.config_heads)) for m in (model, fresh))
-        square = {(old, old): (new, new)}
-        wanted = fresh.state_dict()
-        units = any(
-            _of_head(name, family) and square.get(tuple(weight.shape)) == tuple(wanted[name].shape)
-            for name, weight in model.state_dict().items()
-            if name in wanted
-        )
+        square = [
+            {name for name, weight in m.state_dict().items() if weight.shape == (width, width)}
+            for m, width in ((model, old), (fresh, new))
+        ]
+        units = any(family.after(name) for name in square[0] & square[1])
         return cls(family, (heads[0], heads[1]), principal_directions(model, new) if old != new else None, units)
 
 
@@ -138,7 +136,7 @@ def _inner_axis(name: str, tensor: torch.Tensor, shapes: _Shapes) -> int | None:
         return 0
     if _is_one(name, "weight", (family.attention_output, family.ffn_down)):
         return 1
-    if shapes.units and _of_head(name, family):  # the layer's own rows; what comes after it reads them
+    if shapes.units and family.after(name):  # the layer's own rows; what comes after it reads them
         makes = tensor.dim() == 1 or tensor.shape[0] == tensor.shape[1]
         return 0 if makes else 1
     return None
@@ -162,11 +160,6 @@ def _kept(name: str, axis: int, before: int, after: int, shapes: _Shapes) -> tor
 
 def _by_head(family: Family) -> Sequence[str]:
     return (family.query, family.key, family.value, *family.position_projections)
-
-
-def _of_head(name: str, family: Family) -> bool:
-    """Whether a tensor is of what comes after the encoder."""
-    return not name.startswith(f"{family.backbone}.") or name.startswith(f"{family.backbone}.pooler.")
 
 
 def _is_one(name: str, leaf: str, parts: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ query, key and value says that it makes all three, one third of its rows each.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgekit.errors import ModelError
@@ -50,6 +51,16 @@ class Family:
     config_hidden: str = "hidden_size"
     config_widths: tuple[str, ...] = ()  # further keys that hold the hidden size
     position_offset: int = 0  # RoBERTa counts positions from padding_idx + 1
+
+    def widths(self, config: Mapping[str, object]) -> tuple[str, ...]:
+        """All keys of a config that follow the hidden size. Tokens that have a key of their own do where they are as
+        wide: with another width ELECTRA has a projection, which the model at hand has not."""
+        tokens = ("embedding_size",) if config.get("embedding_size") == config.get(self.config_hidden) else ()
+        return (self.config_hidden, *self.config_widths, *tokens)
+
+    def after(self, name: str) -> bool:
+        """Whether a tensor is of what stands on the encoder: a head, and the pooler it may read."""
+        return not name.startswith(f"{self.backbone}.") or ".pooler." in name
 
     @property
     def pictures(self) -> bool:

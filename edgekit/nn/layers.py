@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Call", "backbone", "depth", "encoder_layers", "layer_calls", "layer_paths", "part_call"]
+__all__ = ["Call", "backbone", "depth", "encoder_layers", "hidden_width", "layer_calls", "layer_paths", "part_call"]
 
 
 class Call(NamedTuple):
@@ -48,6 +48,11 @@ def encoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 def depth(model: PreTrainedModel) -> int:
     """How many layers are computed."""
     return int(getattr(model.config, backbone(model)[1].config_layers))
+
+
+def hidden_width(model: PreTrainedModel) -> int:
+    """Width of the hidden states."""
+    return int(getattr(model.config, backbone(model)[1].config_hidden))
 
 
 def layer_calls(model: PreTrainedModel) -> list[Call]:

@@ -14,8 +14,8 @@ from edgekit.errors import ModelError
 from edgekit.model_config import SPAN
 from edgekit.nn.architecture import check_architecture, open_config, reads_pictures, sound
 from edgekit.nn.embedder import Embedders, pooling_of, set_pooling
-from edgekit.nn.families import Family, family_of
-from edgekit.nn.layers import backbone, encoder_layers
+from edgekit.nn.families import family_of
+from edgekit.nn.layers import backbone, encoder_layers, hidden_width
 from edgekit.pictures import PREPROCESSOR
 from edgekit.sentence_modules import read_pooling, write_modules
 from edgekit.tasks.encoders import ENCODER_TASKS
@@ -126,7 +126,7 @@ def load_classifier(
             model = model_class(kind).from_config(config, dtype=torch.float32)
         rebuild(model, edits)
         missing = _load_weights(model, load_file(folder / "model.safetensors"), new_head=bool(labels))
-    lost = sorted(name for name in missing if not _may_be_new(name, family))
+    lost = sorted(name for name in missing if not family.after(name))
     if lost:
         raise ModelError(f"{folder}: {len(lost)} weight(s) missing from model.safetensors, the first is {lost[0]}")
     if kind == "sentence-similarity":
@@ -176,17 +176,12 @@ def model_class(task: str = "text-classification") -> type[Any]:
     return cast("type[Any]", TasksManager.get_model_class_for_task(task))
 
 
-def _may_be_new(name: str, family: Family) -> bool:
-    """A head (and the pooler it may stand on) is what a pretrained encoder does not have yet."""
-    return not name.startswith(f"{family.backbone}.") or ".pooler." in name
-
-
 def _load_weights(model: PreTrainedModel, weights: dict[str, torch.Tensor], *, new_head: bool) -> set[str]:
     """Load what fits; returns the names that got none. Raises ModelError for a shape that does not fit the edits."""
     own, family = model.state_dict(), family_of(model.config.model_type)
     for name in own.keys() & weights.keys():
         if own[name].shape != weights[name].shape:
-            if not (new_head and _may_be_new(name, family)):
+            if not (new_head and family.after(name)):
                 raise ModelError(f"{name} is {tuple(weights[name].shape)}, {EDITS} says {tuple(own[name].shape)}")
             del weights[name]
     return set(model.load_state_dict(weights, strict=False).missing_keys)
@@ -237,7 +232,7 @@ def save_model(model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits
     plain = edits is None or edits.empty  # else only `load_classifier` opens it, by the names that modules have
     model.to("cpu").save_pretrained(out, safe_serialization=True, save_original_format=plain)
     if pooling := pooling_of(model):
-        write_modules(out, pooling, int(getattr(model.config, backbone(model)[1].config_hidden)))
+        write_modules(out, pooling, hidden_width(model))
     if edits is not None and not edits.empty:
         text = json.dumps(edits.model_dump(mode="json"), indent=2, sort_keys=True)
         (out / EDITS).write_text(text + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from edgekit.digest import SHORT, digest_json
 from edgekit.nn.capture import Site, capture
 from edgekit.nn.checkpoint import read_checkpoint, write_checkpoint
 from edgekit.nn.evaluate import logits_of
-from edgekit.nn.layers import Call, backbone, layer_calls, part_call
+from edgekit.nn.layers import Call, backbone, hidden_width, layer_calls, part_call
 from edgekit.nn.losses import hidden_loss, relation_head_count, relation_loss
 from edgekit.progress import Progress
 from edgekit.tasks.base import Encoded, batches
@@ -212,8 +212,3 @@ def make_projections(
             projections[f"hidden{layer}"] = nn.Linear(small, large, bias=False)
             nn.init.orthogonal_(projections[f"hidden{layer}"].weight)  # type: ignore[arg-type]
     return projections.to(student.device)
-
-
-def hidden_width(model: PreTrainedModel) -> int:
-    """Width of the hidden states."""
-    return int(getattr(model.config, backbone(model)[1].config_hidden))

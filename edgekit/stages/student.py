@@ -58,7 +58,8 @@ def student(source: Artifact, config: Student, out: Path, context: Context) -> O
     smaller = type(model.config).from_dict({**model.config.to_dict(), **shape, **_layer_types(model, shape)})
     torch.manual_seed(config.seed)
     fresh = model_class(kind).from_config(smaller).eval()
-    _check_parts(model, fresh)
+    if config.init == "source":
+        _check_parts(model, fresh)
     set_pooling(fresh, pooling_of(model))
     carried = carry_over(model, fresh) if config.init == "source" else ()
     before, after = _count(model), _count(fresh)
@@ -93,10 +94,7 @@ def _shape(model: PreTrainedModel, config: Student) -> dict[str, int]:
         )
     if shape[family.config_layers] > int(getattr(model.config, family.config_layers)):
         raise StageError("a student cannot have more layers than its source")
-    widths = list(family.config_widths)
-    if getattr(model.config, "embedding_size", None) == getattr(model.config, family.config_hidden):
-        widths.append("embedding_size")  # with another one ELECTRA has a projection, which the source has not
-    return shape | dict.fromkeys(widths, shape[family.config_hidden])
+    return shape | dict.fromkeys(family.widths(model.config.to_dict()), shape[family.config_hidden])
 
 
 def _check_parts(model: PreTrainedModel, fresh: PreTrainedModel) -> None:

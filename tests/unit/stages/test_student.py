@@ -50,3 +50,5 @@ def test_a_width_at_which_the_source_would_lose_a_part_is_refused(tiny: Any, tmp
     source = Artifact.outside(tiny("electra"), TASK)  # its tokens are 16 wide
     with pytest.raises(StageError, match="of this hidden size has no electra"):
         student(source, Student(hidden=16, heads=2), tmp_path, Context(task=TASK))
+    fresh = student(source, Student(hidden=16, heads=2, init="random"), tmp_path, Context(task=TASK))
+    assert fresh.facts.touched == ()  # it starts from nothing that it could lack
