@@ -38,12 +38,14 @@ ONE_LAYER: Lesson = {**WORDS, "epochs": 8, "learning_rate": 1e-3}
 @dataclass(frozen=True)
 class Rung:
     """A student, and how it is taught. `ffn`, `heads`: shares that go; `common`: frequent tokens that stay (0: all);
-    `lessons`: its distillations, one after the other."""
+    `whole_table`: the token table stays one matrix, in int8, which is larger and looked up sooner than two thin ones in
+    int4; `lessons`: its distillations, one after the other."""
 
     layers: int
     ffn: float
     heads: float = 0.0
     common: int = 24000
+    whole_table: bool = False
     lessons: Sequence[Lesson] = (TEXTS,)
 
     @property
@@ -157,11 +159,11 @@ def _student(rung: Rung, teachers: list[str], *, quick: bool) -> list[dict[str, 
     end = rung.name
     words = {"vocabulary": True, "vocabulary_common": rung.common} if rung.common else {}
     cut = {"keep_layers": rung.layers, "heads": rung.heads, "ffn": rung.ffn}
+    table = "int8" if rung.whole_table else "int4"
     thin = {"modules": ["embedding"], "rank_by": "budget", "budget": 0.45, "round_to": 32}
-    steps = [
-        _step(f"prune-{end}", "prune", "finetune", **cut, **words),
-        _step(f"factorize-{end}", "factorize", f"prune-{end}", **thin),
-    ]
+    steps = [_step(f"prune-{end}", "prune", "finetune", **cut, **words)]
+    if not rung.whole_table:
+        steps.append(_step(f"factorize-{end}", "factorize", f"prune-{end}", **thin))
     for number, lesson in enumerate(rung.lessons, 1):
         options = {**lesson, "epochs": 1} if quick else lesson
         steps.append(
@@ -170,7 +172,7 @@ def _student(rung: Rung, teachers: list[str], *, quick: bool) -> list[dict[str, 
     return [
         *steps,
         _step(f"onnx-{end}", "export", str(steps[-1]["id"]), format="onnx"),
-        _step(f"int8-{end}", "quantize", f"onnx-{end}", method="int8-dynamic", embeddings="int4"),
+        _step(f"int8-{end}", "quantize", f"onnx-{end}", method="int8-dynamic", embeddings=table),
     ]
 
 

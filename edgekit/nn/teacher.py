@@ -31,7 +31,7 @@ __all__ = ["Insides", "make_projections", "teacher_logits"]
 
 FILE = "logits.safetensors"
 BATCH = 64  # rows at a time
-REMEMBERED_BYTES = 1 << 30
+ROOM = 4  # one part in so many of the free memory is for the teacher's states
 
 
 class Source(Frozen):
@@ -91,14 +91,16 @@ class Insides:
     remembered: tuple[dict[str, torch.Tensor], ...] = ()  # by row: the teacher's states (length, width), float16
 
     def remember(self, progress: Progress) -> Insides:
-        """The same with the teacher's states of every row in memory, where they fit into REMEMBERED_BYTES: computed
-        once instead of in every epoch. In batches that do not depend on the training's, so that a resumed one sees the
-        same numbers."""
+        """The same with the teacher's states of every row in memory, where a quarter of what is free holds them:
+        computed once instead of in every epoch. In batches that do not depend on the training's, so that a resumed one
+        sees the same numbers."""
+        import psutil
         import torch
 
         sites = self._sites(self.teacher, 1)
         lengths = self.teacher_rows.lengths
-        if 2 * sum(lengths) * hidden_width(self.teacher) * len(sites) > REMEMBERED_BYTES:
+        room = psutil.virtual_memory().available // ROOM
+        if 2 * sum(lengths) * hidden_width(self.teacher) * len(sites) > room:
             return self
         found: list[dict[str, torch.Tensor]] = [{} for _ in range(len(self.teacher_rows))]
         with torch.no_grad(), capture(sites) as told:

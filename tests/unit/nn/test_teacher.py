@@ -115,7 +115,7 @@ def test_remembered_states_teach_the_same(any_family: Path, monkeypatch: pytest.
 
 
 def test_states_that_do_not_fit_are_not_kept(tiny: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgekit.nn.teacher.REMEMBERED_BYTES", 100)
+    monkeypatch.setattr("edgekit.nn.teacher.ROOM", 1 << 62)
     folder = tiny("bert")
     assert insides(folder, folder, ((0, 1),)).remember(Silent()).remembered == ()
 
