@@ -32,7 +32,7 @@ INTENT: Lesson = {"epochs": 8, "altered_copies": 1}
 WORDS: Lesson = {"altered_copies": 4, "alpha_hard": 0.5, "batch_size": 64}
 INSIDES: Lesson = {**WORDS, "epochs": 6, "hidden": 1.0, "learning_rate": 6e-4}
 LONGER: Lesson = {**WORDS, "epochs": 2, "hidden": 1.0, "learning_rate": 3e-4}
-ONE_LAYER: Lesson = {**WORDS, "epochs": 8, "learning_rate": 1e-3}
+FEW_LAYERS: Lesson = {**WORDS, "altered_copies": 8, "dropout": 0.0, "epochs": 12, "hidden": 1.0, "learning_rate": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ COURSES = {
         6,
         (
             Rung(3, 0.5, heads=0.33, common=0, lessons=(INSIDES, LONGER)),
-            Rung(1, 0.5, common=0, lessons=(ONE_LAYER,)),
+            Rung(2, 0.75, heads=0.5, common=0, whole_table=True, lessons=(FEW_LAYERS,)),
         ),
         sentences=True,
     ),

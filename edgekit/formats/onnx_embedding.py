@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.errors import StageError
 from edgekit.formats.onnx_graph import add_constant
-from edgekit.nn.qat import BLOCK, MIDDLE
+from edgekit.nn.qat import MIDDLE, int4_block
 
 if TYPE_CHECKING:
     import onnx
@@ -40,17 +39,17 @@ def embedding_int8(model: onnx.ModelProto, table: str) -> None:
 
 
 def embedding_int4(model: onnx.ModelProto, table: str) -> None:
-    """Gather(W, i) -> (unpack(Gather(Q, i)) - 8) * Gather(s, i): blocks of 32 along the row, one scale each, in half
-    precision; a byte holds a block's value j in its low half and j + 16 in its high one.
+    """Gather(W, i) -> (unpack(Gather(Q, i)) - 8) * Gather(s, i): blocks along the row (`int4_block`; mostly of 32), one
+    scale each, in half precision; a byte holds a value of a block's first half in its low bits and one of the second in
+    its high ones.
 
     ONNX Runtime's own `GatherBlockQuantized` unpacks one value at a time, which takes twice to five times as long.
     Raises StageError for rows that are no whole blocks.
     """
     weights = take_initializer(model, table)
     rows, width = weights.shape
-    if width % BLOCK:
-        raise StageError(f"{table}: rows of {width} do not divide into int4 blocks of {BLOCK}", hint="use 8 bits")
-    blocks = weights.reshape(rows, width // BLOCK, BLOCK)
+    block = int4_block(width)
+    blocks = weights.reshape(rows, width // block, block)
     extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)
     scale = (extreme / -MIDDLE).astype(np.float32)  # the largest lands on -8: the grid's longer side is used
     largest = float(np.abs(scale).max())
@@ -58,7 +57,7 @@ def embedding_int4(model: onnx.ModelProto, table: str) -> None:
     exact = stored.astype(np.float32)
     values = np.clip(np.rint(blocks / np.where(exact == 0, 1, exact)), -MIDDLE, MIDDLE - 1)
     codes = (values + MIDDLE).astype(np.uint8)
-    add_constant(model.graph, f"{table}.int4", codes[..., : BLOCK // 2] | (codes[..., BLOCK // 2 :] << 4))
+    add_constant(model.graph, f"{table}.int4", codes[..., : block // 2] | (codes[..., block // 2 :] << 4))
     add_constant(model.graph, f"{table}.scale", stored)
     numbers = {"low": np.uint8(15), "half": np.uint8(4), "middle": np.float32(MIDDLE), "rest": np.array([-1])}
     for name, number in numbers.items():

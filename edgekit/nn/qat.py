@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from edgekit.nn.settings import ClassifierTraining
 
-__all__ = ["BLOCK", "MIDDLE", "Tables", "rounded", "rounded_activations", "rounded_rows", "rounded_weights"]
+__all__ = ["MIDDLE", "Tables", "int4_block", "rounded", "rounded_activations", "rounded_rows", "rounded_weights"]
 
 Tables = Literal["keep", "int8", "int4"]
 WEIGHT_STEPS = 64  # from zero to a channel's largest weight
 TINY = 1e-12
-BLOCK = 32  # of int4 rows: columns with one scale
+BLOCKS = (8, 32)  # columns of an int4 row with one scale, at least and at most
 MIDDLE = 8  # of the 16 values that four bits hold
 
 
@@ -36,7 +36,7 @@ def rounded(model: PreTrainedModel, settings: ClassifierTraining) -> Iterator[No
     """Inside, where `settings` ask for it, every linear layer of `model` computes with rounded weights and inputs, and
     token embeddings are looked up in fewer bits; parameters and their names stay as they are.
 
-    Raises StageError for int4 rows that are no whole blocks of 32.
+    Raises StageError for int4 rows that are no whole blocks.
     """
     from torch import nn
 
@@ -48,9 +48,8 @@ def rounded(model: PreTrainedModel, settings: ClassifierTraining) -> Iterator[No
         module: partial(_linear, module) for module in model.modules() if isinstance(module, nn.Linear)
     }
     if tables != "keep" and (table := _table(model)) is not None:
-        if tables == "int4" and table.embedding_dim % BLOCK:
-            what = f"token embeddings of {table.embedding_dim} do not divide into int4 blocks of {BLOCK}"
-            raise StageError(what, hint="use --qat-embeddings int8")
+        if tables == "int4":
+            int4_block(table.embedding_dim)
         found[table] = partial(_embedding, table, tables)
     for module, forward in found.items():
         module.forward = forward
@@ -77,14 +76,25 @@ def rounded_activations(x: torch.Tensor) -> torch.Tensor:
     return _through(x, (((exact / scale).round() + zero).clamp(0, 255) - zero) * scale)
 
 
+def int4_block(width: int) -> int:
+    """How many columns of an int4 row share a scale: 32, or the most below into which `width` divides evenly (26 of
+    TinyBERT's 312). A byte holds two of a block, so it is an even number. Raises StageError where all are below 8."""
+    least, most = BLOCKS
+    found = [size for size in range(most, least - 1, -2) if width % size == 0]
+    if not found:
+        what = f"embeddings of {width} columns do not divide into int4 blocks of {least} to {most}, an even number"
+        raise StageError(what, hint="use int8 embeddings")
+    return found[0]
+
+
 def rounded_rows(rows: torch.Tensor, tables: Tables) -> torch.Tensor:
-    """(..., width) of an embedding table: int8 has a scale by row, int4 one for each 32 columns."""
+    """(..., width) of an embedding table: int8 has a scale by row, int4 one for each block (`int4_block`)."""
     import torch
 
     if tables == "int8":
         scale = rows.detach().abs().amax(dim=-1, keepdim=True).clamp_min(TINY) / 127
         return _through(rows, (rows.detach() / scale).round() * scale)
-    blocks = rows.detach().reshape(*rows.shape[:-1], -1, BLOCK)
+    blocks = rows.detach().reshape(*rows.shape[:-1], -1, int4_block(rows.shape[-1]))
     extreme = blocks.gather(-1, blocks.abs().argmax(dim=-1, keepdim=True))
     scale = torch.where(extreme == 0, torch.ones_like(extreme), extreme / -MIDDLE)
     return _through(rows, ((blocks / scale).round().clamp(-MIDDLE, MIDDLE - 1) * scale).flatten(-2))
