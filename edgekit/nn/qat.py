@@ -49,7 +49,7 @@ def rounded(model: PreTrainedModel, settings: ClassifierTraining) -> Iterator[No
     }
     if tables != "keep" and (table := _table(model)) is not None:
         if tables == "int4":
-            int4_block(table.embedding_dim)
+            int4_block(table.embedding_dim)  # refused now, not in the first batch
         found[table] = partial(_embedding, table, tables)
     for module, forward in found.items():
         module.forward = forward

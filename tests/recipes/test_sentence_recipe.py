@@ -29,7 +29,6 @@ SETTINGS = (
     "distill.epochs=10",
     "distill.batch_size=16",
     "prune.round_to=8",
-    "onnx-int8.embeddings=int8",
 )
 COLUMNS = {"first_column": "1", "second_column": "2", "score_column": "3"}
 
