@@ -47,7 +47,7 @@ class Quantize(Config):
     )
     embeddings: Literal["keep", "int8", "int4"] = Field(
         default="int8",
-        description="ONNX, OpenVINO: embedding tables, one scale per row (int8) or, in ONNX, 32 columns at most (int4).",
+        description="ONNX, OpenVINO: embedding tables, a scale per row (int8) or, in ONNX, 32 columns at most (int4).",
     )
     per_channel: bool = Field(default=True, description="ONNX int8: one scale per output channel.")
     reduce_range: bool = Field(
