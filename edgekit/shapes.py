@@ -18,11 +18,12 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, Task, library_versions
 from edgekit.data.table import SplitName, Table
-from edgekit.errors import Problem
+from edgekit.errors import Problem, StageError
 from edgekit.model_config import ModelConfig, number, read_config
 from edgekit.nn.architecture import check_architecture
 from edgekit.nn.families import Family, family_of
 from edgekit.nn.load import Edits, read_edits
+from edgekit.nn.qat import int4_block
 from edgekit.pictures import picture_shape, picture_tokens
 from edgekit.shapes_vocabulary import tokens_kept
 from edgekit.stages.base import Config
@@ -77,7 +78,7 @@ def next_shape(
     shape: Shape, stage: str, config: Config, task: Task, model: Path, tables: Tables
 ) -> tuple[Shape, list[Problem]]:
     """The shape after a step, and why the step cannot work. `model`: the folder whose tokenizer a vocabulary is of."""
-    problems = _picture_problems(shape, stage, config)
+    problems = [*_picture_problems(shape, stage, config), *_table_problems(shape, config)]
     if stage == "prune":
         assert isinstance(config, Prune)
         problems += _layer_problems(shape, config)
@@ -163,7 +164,7 @@ def _embedding_parameters(shape: Shape) -> int:
     hidden, config, family = _sizes(shape)[0], shape.config, _family(shape.config)
     if family.pictures:
         return hidden * _picture_rows(config, family)
-    width = int(str(config.get("embedding_size") or hidden))
+    width = _table_width(shape)
     tables = ["vocab_size"]
     if family.position_embeddings and config.get("position_biased_input", True):
         tables.append("max_position_embeddings")
@@ -172,6 +173,10 @@ def _embedding_parameters(shape: Shape) -> int:
     rows = [int(str(config.get(k) or 0)) for k in tables]
     words = int(rows[0] * width * shape.ranks.get("embedding", 1.0))
     return words + sum(rows[1:]) * width + (width * hidden if width != hidden else 0)
+
+
+def _table_width(shape: Shape) -> int:
+    return int(str(shape.config.get("embedding_size") or _sizes(shape)[0]))
 
 
 def _picture_rows(config: ModelConfig, family: Family) -> int:
@@ -200,6 +205,20 @@ def _picture_problems(shape: Shape, stage: str, config: Config) -> list[Problem]
     if stage == "trim" and int(getattr(config, "length", 0)) > 0:
         problems.append(Problem("length", "every picture has the same number of tokens", "leave it at 0"))
     return problems
+
+
+def _table_problems(shape: Shape, config: Config) -> list[Problem]:
+    """Rows of an int4 table that are no whole blocks. How wide a thin table is, is not known yet."""
+    chosen = [name for name in ("embeddings", "qat_embeddings") if getattr(config, name, "keep") == "int4"]
+    if not chosen or getattr(config, "qat", "int8") == "off" or "embedding" in shape.ranks:
+        return []
+    if shape.format == "gguf" or _family(shape.config).pictures:
+        return []
+    try:
+        int4_block(_table_width(shape))
+    except StageError as error:
+        return [Problem(chosen[0], error.what, error.hint)]
+    return []
 
 
 def _relative_positions(config: ModelConfig) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ from edgekit.artifact import Artifact, Task
 from edgekit.data.table import SplitName, Table
 from edgekit.nn.factored import size_of
 from edgekit.nn.load import load_classifier
-from edgekit.shapes import next_shape, shape_of
+from edgekit.shapes import Shape, next_shape, shape_of
 from edgekit.stages import STAGES
-from edgekit.stages.base import Context
+from edgekit.stages.base import Config, Context
+from edgekit.stages.distill import Distill
 from edgekit.stages.factorize import Factorize
 from edgekit.stages.prune import Prune
+from edgekit.stages.quantize import Quantize
 
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 TASK = Task(labels=LABELS, max_length=16)
@@ -40,6 +44,30 @@ def test_a_cut_vocabulary_and_a_thin_table_are_counted(tiny: Callable[..., Path]
         assert not problems
         assert shape.bytes == pytest.approx(4 * size_of(load_classifier(out)), rel=0.03)
     assert shape.bytes < 0.9 * whole
+
+
+def test_int4_rows_that_are_no_whole_blocks_are_refused_before_anything_is_trained(tiny: Callable[..., Path]) -> None:
+    folder = tiny("bert")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": 38, "num_attention_heads": 2}))
+    shape = shape_of(Artifact.outside(folder, TASK), TASK)
+    onnx = replace(shape, format="onnx")
+    refused: list[tuple[str, Config, Shape]] = [
+        ("quantize", Quantize(method="int8-dynamic", embeddings="int4"), onnx),
+        ("distill", Distill(qat="int8", qat_embeddings="int4"), shape),
+    ]
+    for stage, given, at in refused:
+        [problem] = next_shape(at, stage, given, TASK, folder, TABLES)[1]
+        assert "38 columns do not divide into int4 blocks" in problem.what
+        assert problem.hint == "use int8 embeddings"
+    taken: list[tuple[str, Config, Shape]] = [
+        ("quantize", Quantize(method="int8-dynamic", embeddings="int8"), onnx),
+        ("quantize", Quantize(method="q8_0", embeddings="int4"), replace(shape, format="gguf")),  # has its own types
+        ("quantize", Quantize(method="int8-dynamic", embeddings="int4"), replace(onnx, ranks={"embedding": 0.5})),
+        ("distill", Distill(qat_embeddings="int4"), shape),
+    ]
+    for stage, given, at in taken:
+        assert next_shape(at, stage, given, TASK, folder, TABLES)[1] == []
 
 
 def test_the_demos_files_have_the_size_that_its_plan_says(tmp_path: Path) -> None:
