@@ -237,7 +237,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
         if stage.exports and not trained[step.source]:
             problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
         problems += _method_problems(step, source)
-        inherits = trained[step.source] and step.stage not in ("student", "mlm-pretrain")
+        inherits = trained[step.source] and step.stage not in ("student", "mlm-pretrain", "recase")
         trained[step.id] = inherits or step.stage in ("finetune", "distill", "lm-finetune", "lm-distill")
     for name in recipe.exports:
         if formats[name] == "hf":

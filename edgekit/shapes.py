@@ -22,10 +22,11 @@ from edgekit.errors import Problem, StageError
 from edgekit.model_config import ModelConfig, number, read_config
 from edgekit.nn.architecture import check_architecture
 from edgekit.nn.families import Family, family_of
+from edgekit.nn.fold import unfoldable
 from edgekit.nn.load import Edits, read_edits
 from edgekit.nn.qat import int4_block
 from edgekit.pictures import picture_shape, picture_tokens
-from edgekit.shapes_vocabulary import tokens_kept
+from edgekit.shapes_vocabulary import tokens_kept, tokens_recased
 from edgekit.stages.base import Config
 from edgekit.stages.prune import Prune
 from edgekit.tasks.encoders import task_kind
@@ -52,6 +53,7 @@ class Shape:
     edits: Edits
     bytes: int
     ranks: Mapping[str, float] = field(default_factory=dict)  # by part: share of its weights that low rank leaves
+    recased: bool = False  # an uncased tokenizer was given letter case
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,13 @@ def next_shape(
         assert isinstance(config, Prune)
         problems += _layer_problems(shape, config)
         shape = _pruned(shape, config)
-        if config.vocabulary and (kept := tokens_kept(model, config, tables)):
+        if config.vocabulary and (kept := tokens_kept(model, config, tables, recased=shape.recased)):
             shape = replace(shape, config={**shape.config, "vocab_size": kept})
     elif stage == "trim":
         shape = _trimmed(shape, config)
+    elif stage == "recase":
+        shape, obstacles = _recased(shape, model)
+        problems += obstacles
     elif stage == "student":
         shape = _student(shape, config)
     elif stage == "factorize":
@@ -200,6 +205,8 @@ def _picture_problems(shape: Shape, stage: str, config: Config) -> list[Problem]
         problems.append(
             Problem("altered_copies", f"texts can be altered so, and {kind} reads pictures", "leave it at 0")
         )
+    if stage == "recase":
+        problems.append(Problem("stage", f"{kind} reads pictures: it has no letters", "leave it out"))
     if stage == "mlm-pretrain":
         problems.append(Problem("stage", f"it learns from masked words, and {kind} reads pictures", "leave it out"))
     if stage == "trim" and int(getattr(config, "length", 0)) > 0:
@@ -241,8 +248,17 @@ def _relative_positions(config: ModelConfig) -> tuple[int, int]:
 def _layer_problems(shape: Shape, config: Config) -> list[Problem]:
     """More layers than there are, and what layers that share their weights rule out."""
     family, keep = _family(shape.config), int(getattr(config, "keep_layers", 0))
-    if keep > (layers := _sizes(shape)[1]):
-        return [Problem("keep_layers", f"keep_layers is {keep}, but the model has only {layers} layers")]
+    folded = int(getattr(config, "fold_layers", 0))
+    layers = _sizes(shape)[1] - folded
+    if folded and (why := _unfoldable(shape)):
+        return [why]
+    if layers < 1:
+        what = f"fold_layers is {folded}, and the model has {layers + folded} layers"
+        return [Problem("fold_layers", what, "one has to stay")]
+    if keep > layers:
+        left = f", and {folded} of them are folded" if folded else ""
+        what = f"keep_layers is {keep}, but the model has only {layers + folded} layers{left}"
+        return [Problem("keep_layers", what)]
     if not family.group_layers or not keep:
         return []
     problems = []
@@ -256,10 +272,19 @@ def _layer_problems(shape: Shape, config: Config) -> list[Problem]:
     return problems
 
 
+def _unfoldable(shape: Shape) -> Problem | None:
+    """Why no layer can become part of the token table; None where it can."""
+    if why := unfoldable(shape.config):
+        return Problem("fold_layers", why, "leave it at 0")
+    if "embedding" in shape.ranks:
+        return Problem("fold_layers", "the token table is two thin matrices", "put factorize after prune")
+    return None
+
+
 def _pruned(shape: Shape, config: Config) -> Shape:
     family = _family(shape.config)
     _, layers, heads, ffn = _sizes(shape)
-    kept = int(getattr(config, "keep_layers", 0)) or layers
+    kept = int(getattr(config, "keep_layers", 0)) or layers - int(getattr(config, "fold_layers", 0))
     own = _own_layers(shape.config) if family.group_layers else kept
     less_heads = round(heads * (1 - float(getattr(config, "heads", 0.0))))
     less_ffn = round(ffn * (1 - float(getattr(config, "ffn", 0.0))))
@@ -288,6 +313,16 @@ def _trimmed(shape: Shape, config: Config) -> Shape:
     return replace(shape, edits=shape.edits.model_copy(update=update))
 
 
+def _recased(shape: Shape, model: Path) -> tuple[Shape, list[Problem]]:
+    if "embedding" in shape.ranks:
+        return shape, [Problem("", "the token table is two thin matrices", "put recase before factorize")]
+    if shape.recased:
+        return shape, [Problem("", "this tokenizer tells letter case already", "leave the second recase out")]
+    tokens, problems = tokens_recased(model)
+    config = {**shape.config, "vocab_size": tokens or shape.config.get("vocab_size")}
+    return replace(shape, config=config, recased=True), problems
+
+
 def _student(shape: Shape, config: Config) -> Shape:
     family = _family(shape.config)
     names = {"layers": family.config_layers, "heads": family.config_heads, "ffn": family.config_ffn}
@@ -314,6 +349,9 @@ def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Pro
         from edgekit.formats.gguf_encoder import obstacles_of
 
         problems = obstacles_of(shape.config, shape.edits, task)
+        if shape.recased:
+            what = "llama.cpp's WordPiece makes all letters small, and this tokenizer marks capital ones"
+            problems.append(Problem("recase", what, "leave recase out, or export to ONNX"))
         shape = replace(shape, ranks={})  # it holds whole matrices: thin ones are multiplied out
         shape = replace(shape, bytes=4 * parameters(shape, task))
     if file_format == "openvino" and library_versions(("openvino",))["openvino"] == "absent":

@@ -1,4 +1,4 @@
-"""How many tokens a pruned vocabulary will keep, before it is pruned."""
+"""How many tokens a vocabulary will have, before it is pruned or given letter case."""
 
 from __future__ import annotations
 
@@ -6,23 +6,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgekit.data.table import SplitName, Table
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, Problem, StageError
 from edgekit.model_config import read_config
 from edgekit.stages.prune import VOCABULARY_SPLITS, Prune, tokens_to_keep
 
-__all__ = ["tokens_kept"]
+__all__ = ["tokens_kept", "tokens_recased"]
 
 ROWS = 2000  # of each split that are looked at: rare tokens of the others are not counted
 
 
-def tokens_kept(model: Path, config: Prune, tables: Mapping[SplitName, Table]) -> int:
-    """Tokens that `prune` will keep by its vocabulary's options; 0 where the tokenizer cannot tell."""
+def tokens_recased(model: Path) -> tuple[int, list[Problem]]:
+    """Tokens that the model's tokenizer has once `recase` has given it letter case, and why it cannot; 0 where the
+    tokenizer cannot tell yet."""
+    from edgekit.nn.letter_case import give_case
+    from edgekit.nn.vocabulary import load_spec
+
+    if not (model / "tokenizer.json").is_file():
+        return 0, []
+    try:
+        cased, _ = give_case(load_spec(model))
+    except StageError as error:
+        return 0, [Problem("", error.what, error.hint)]
+    return len(cased["model"]["vocab"]), []
+
+
+def tokens_kept(model: Path, config: Prune, tables: Mapping[SplitName, Table], *, recased: bool = False) -> int:
+    """Tokens that `prune` will keep by its vocabulary's options; 0 where the tokenizer cannot tell. `recased`: the
+    model's tokenizer was given letter case before."""
+    from edgekit.nn.letter_case import give_case
     from edgekit.nn.vocabulary import load_spec, seen_tokens
 
     if not (model / "tokenizer.json").is_file():
         return 0
     try:
         spec = load_spec(model)
+        spec = give_case(spec)[0] if recased else spec
     except EdgekitError:  # the step itself says why
         return 0
     some = [tables[name].spread(ROWS) for name in VOCABULARY_SPLITS if name in tables]

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name -> module that defines `command
     "distill": ("stages", "Train a small model to answer as a teacher does."),
     "mlm-pretrain": ("stages", "Train an encoder to find masked tokens of your texts, before it is fine-tuned."),
     "student": ("stages", "Make a smaller model of a given shape from a larger one."),
+    "recase": ("stages", "Show an uncased encoder which words have a capital letter."),
     "prune": ("stages", "Remove layers, heads, FFN neurons and vocabulary."),
     "trim": ("stages", "Remove heads and FFN neurons within a measured budget, without labels or training."),
     "factorize": ("stages", "Replace matrices by products of two thin ones."),

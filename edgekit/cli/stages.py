@@ -25,6 +25,7 @@ EXAMPLES = {
     "distill": "edgekit distill small student --teacher tuned --train train.csv --validation val.csv",
     "mlm-pretrain": "edgekit mlm-pretrain ./bert adapted --unlabeled texts.txt",
     "student": "edgekit student tuned small --layers 3 --hidden 192 --heads 6 --ffn 768",
+    "recase": "edgekit recase ./bert-uncased cased",
     "prune": "edgekit prune tuned small --keep-layers 3 --ffn 0.5 --vocabulary --train train.csv",
     "trim": "edgekit trim tuned small --share 0.6 --unlabeled texts.csv",
     "factorize": "edgekit factorize tuned thin --method whitened --rank-by budget --budget 0.5 --train train.csv",

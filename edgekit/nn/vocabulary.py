@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
+    "MARK",
     "Keep",
     "always_kept",
     "check_same",
@@ -35,11 +36,13 @@ __all__ = [
     "load_spec",
     "prune_embedding",
     "seen_tokens",
+    "special_tokens",
     "tokens_of",
     "write_tokenizer",
 ]
 
 Keep = Literal["data", "data+letters", "data+pieces"]
+MARK = "ˇ"  # before a token that starts with a capital letter (`letter_case`); to Unicode and BERT's rules a letter
 Spec = dict[str, Any]  # the JSON of tokenizer.json, as the tokenizers library normalizes it
 
 
@@ -88,6 +91,18 @@ def seen_tokens(spec: Spec, texts: Iterable[str]) -> Counter[int]:
         for token in _taken_before_unknown(normal.strip(), model):
             counts[token] += times
     return counts
+
+
+def special_tokens(folder: Path) -> tuple[list[int], list[int]]:
+    """Ids that the folder's tokenizer puts before and after a text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    found = tokenizer.encode("a")
+    own = [place for place, special in enumerate(found.special_tokens_mask) if not special]
+    return found.ids[: own[0]], found.ids[own[-1] + 1 :]
 
 
 def _taken_before_unknown(word: str, model: Spec) -> list[int]:
@@ -142,7 +157,7 @@ def _characters(tokens: dict[str, int], model: Spec) -> dict[int, str]:
     prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
     found = {}
     for token, i in tokens.items():
-        forms = (token, token.removeprefix(prefix), token.removesuffix(suffix), token.removeprefix("▁"))
+        forms = (token, *(token.removeprefix(lead) for lead in (prefix, "▁", MARK)), token.removesuffix(suffix))
         single = [form for form in forms if len(form) == 1]
         if single:
             found[i] = single[-1]

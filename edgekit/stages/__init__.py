@@ -107,6 +107,7 @@ STAGES: dict[str, Stage] = {
             trains=True,
         ),
         Stage("student", "Make a smaller model of a given shape from a larger one.", accepts=("hf",), gives="hf"),
+        Stage("recase", "Show an uncased encoder which words have a capital letter.", accepts=("hf",), gives="hf"),
         Stage(
             "prune",
             "Remove layers, heads, FFN neurons and vocabulary.",

@@ -36,6 +36,13 @@ class Prune(Config):
         "spread",
         description="which layers stay: evenly spread, the first, or those that change their input most",
     )
+    fold_layers: int = Field(
+        0,
+        ge=0,
+        description="first layers whose work on each token goes into the token table, at no cost when the model runs; "
+        "keep_layers counts the others. For a deep cut that is distilled afterwards",
+    )
+    fold_texts: int = Field(30000, ge=1, description="texts that tell what those layers make of the tokens")
     heads: float = Field(0.0, ge=0, lt=1, description="share of attention heads to remove")
     ffn: float = Field(0.0, ge=0, lt=1, description="share of FFN neurons to remove")
     vocabulary: bool = Field(False, description="remove tokens that the data do not use, and rewrite the tokenizer")
@@ -119,7 +126,8 @@ def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outco
     if _needs_data(config):
         calibration = draw(source, out, model, context, config.samples, config.batch_size, config.seed)
     scores = _scores(model, config, calibration, trained, context, log)
-    kept = _drop_layers(model, config, calibration, context, log)
+    folded = _fold(model, source, config, out, context, log)
+    kept = _drop_layers(model, folded, config, calibration, context, log)
     if scores is not None:
         left = Scores([scores.heads[i] for i in kept], [scores.ffn[i] for i in kept])
         _prune_widths(model, config, left, calibration, context, log)
@@ -218,17 +226,43 @@ def _scores(
     return gradient_scores(model, calibration, config.importance, context.progress)
 
 
+def _fold(model: PreTrainedModel, source: Artifact, config: Prune, out: Path, context: Context, log: _Log) -> int:
+    """Put the first layers into the token table; returns how many."""
+    from edgekit.nn.fold import fold_layers
+    from edgekit.nn.layers import depth
+    from edgekit.nn.vocabulary import special_tokens
+    from edgekit.stages.calibration import draw_all
+
+    if not config.fold_layers:
+        return 0
+    if config.fold_layers >= (count := depth(model)):
+        raise StageError(
+            f"fold_layers is {config.fold_layers}, and the model has {count} layers", hint="one has to stay"
+        )
+    drawn = draw_all(source, out, model, context, config.fold_texts, config.batch_size, config.seed)
+    batches = ((inputs, mask) for some in drawn for (inputs, _), mask in zip(some, some.masks(), strict=True))
+    shown = context.progress.track(batches, "reading texts", sum(len(some) for some in drawn))
+    done = fold_layers(model, config.fold_layers, shown, special_tokens(out))
+    log.done.append(
+        f"{config.fold_layers} of {count} layers in the token table ({done.explained:.0%} of what they make)"
+    )
+    log.touched += [f"layer {i}: folded into the token table" for i in range(config.fold_layers)]
+    log.numbers |= {"fold_explained": done.explained, "fold_tokens": done.tokens, "fold_types": done.types}
+    return config.fold_layers
+
+
 def _drop_layers(
-    model: PreTrainedModel, config: Prune, calibration: Calibration | None, context: Context, log: _Log
+    model: PreTrainedModel, folded: int, config: Prune, calibration: Calibration | None, context: Context, log: _Log
 ) -> list[int]:
-    """Remove whole layers; returns the numbers of those that stay, of the layers with weights of their own."""
+    """Remove whole layers; returns the source's numbers of those that stay, of the layers with weights of their own."""
     from edgekit.nn.importance import spread_layers
     from edgekit.nn.layers import backbone, depth, encoder_layers
     from edgekit.nn.surgery import drop_layers
 
-    own, count = list(range(len(encoder_layers(model)))), depth(model)
+    own, count = [folded + i for i in range(len(encoder_layers(model)))], depth(model)
     if config.keep_layers > count:
-        raise StageError(f"keep_layers is {config.keep_layers}, but the model has only {count} layers")
+        left = f" left, {folded} being folded" if folded else ""
+        raise StageError(f"keep_layers is {config.keep_layers}, but the model has only {count} layers{left}")
     if config.keep_layers in (0, count):
         return own
     if backbone(model)[1].group_layers:
@@ -247,9 +281,10 @@ def _drop_layers(
         kept = _most_influential(model, config.keep_layers, calibration, context)
     drop_layers(model, kept)
     log.done.append(f"{count} -> {len(kept)} layers")
-    log.touched += [f"layer {i}: removed" for i in range(count) if i not in kept]
-    log.numbers["layers_kept"] = ",".join(map(str, kept))
-    return kept
+    numbers = [folded + i for i in kept]
+    log.touched += [f"layer {i}: removed" for i in range(folded, folded + count) if i not in numbers]
+    log.numbers["layers_kept"] = ",".join(map(str, numbers))
+    return numbers
 
 
 def _most_influential(model: PreTrainedModel, keep: int, calibration: Calibration, context: Context) -> list[int]:

@@ -14,6 +14,7 @@ from edgekit.data.table import Table
 from edgekit.errors import StageError
 from edgekit.nn.load import encoder_layers, load_classifier, read_edits
 from edgekit.nn.surgery import ffn_width, head_count
+from edgekit.shapes import next_shape, shape_of
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.factorize import Factorize, factorize
 from edgekit.stages.prune import Prune, prune
@@ -22,11 +23,12 @@ LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 TEXTS = ("my card is lost", "where is my money?", "please top up", "cash rate not arrived", "transfer waiting when")
 TRAIN = Table(TEXTS * 4, labels=("LABEL_0", "LABEL_2", "LABEL_1", "LABEL_0", "LABEL_1") * 4, name="train")
 VALIDATION = Table(("my transfers", "waiting"), labels=("LABEL_0", "LABEL_1"), name="validation")
+TASK = Task(labels=LABELS, max_length=16)
 Tiny = Callable[..., Path]
 
 
 def artifact(folder: Path) -> Artifact:
-    return Artifact.outside(folder, Task(labels=LABELS, max_length=16))
+    return Artifact.outside(folder, TASK)
 
 
 def pruned(folder: Path, out: Path, **options: object) -> Outcome:
@@ -146,6 +148,63 @@ def test_zeros_come_with_a_warning(tiny: Tiny, tmp_path: Path) -> None:
     assert facts.numbers["zeros_mean"] == 0.5
     weight = load_classifier(tmp_path / "out").bert.encoder.layer[1].output.dense.weight
     assert float((weight == 0).float().mean()) == 0.5
+
+
+@pytest.mark.parametrize("vocabulary", [False, True])
+def test_first_layers_go_into_the_table_and_the_others_are_spread(tiny: Tiny, tmp_path: Path, vocabulary: bool) -> None:
+    folder, out = tiny("bert", layers=5), tmp_path / "out"
+    facts = pruned(folder, out, fold_layers=2, keep_layers=2, heads=0.5, ffn=0.5, vocabulary=vocabulary).facts
+    model, source = load_classifier(out), load_classifier(folder)
+    assert len(encoder_layers(model)) == 2
+    kept = [int(place) for place in str(facts.numbers["layers_kept"]).split(",")]
+    assert kept == [2, 4]
+    for place, layer in enumerate(kept):
+        norms = [m.bert.encoder.layer[i].output.LayerNorm.weight for m, i in ((model, place), (source, layer))]
+        assert torch.equal(*norms)
+    assert "2 of 5 layers in the token table" in facts.summary and "layer 1: folded" in str(facts.touched)
+    assert 0 < float(str(facts.numbers["fold_explained"])) <= 1
+    planned, problems = next_shape(
+        shape_of(artifact(folder), TASK), "prune", Prune(fold_layers=2, keep_layers=2, ffn=0.5), TASK, folder, {}
+    )
+    assert not problems and planned.config["num_hidden_layers"] == 2
+
+
+def test_unlabeled_texts_show_what_layers_make_of_tokens_too(tiny: Tiny, tmp_path: Path) -> None:
+    folder, more = tiny("bert"), Table(("lost lost", "my my"), name="unlabeled")
+    seen = []
+    for name, data in (("a", {"train": TRAIN}), ("b", {"train": TRAIN, "unlabeled": more}), ("c", {"unlabeled": more})):
+        (tmp_path / name).mkdir()
+        done = prune(artifact(folder), Prune(fold_layers=1), tmp_path / name, Context(data=data))
+        seen.append(int(done.facts.numbers["fold_tokens"]))
+        assert len(encoder_layers(load_classifier(tmp_path / name))) == 1
+    assert seen[1] == seen[0] + seen[2] and seen[2] == 8  # two words each, and the two special tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"fold_layers": 2}, "fold_layers is 2, and the model has 2 layers"),
+        ({"fold_layers": 1, "keep_layers": 2}, "keep_layers is 2, but the model has only"),
+    ],
+)
+def test_more_folded_layers_than_there_are_is_refused(
+    tiny: Tiny, tmp_path: Path, options: dict[str, int], what: str
+) -> None:
+    folder = tiny("bert")
+    with pytest.raises(StageError, match=what):
+        pruned(folder, tmp_path / "out", **options)
+    [problem] = next_shape(shape_of(artifact(folder), TASK), "prune", Prune(**options), TASK, folder, {})[1]
+    assert what in problem.what
+
+
+def test_what_has_no_such_table_is_refused_by_the_plan(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tiny("electra")
+    shape = shape_of(artifact(folder), TASK)
+    [problem] = next_shape(shape, "prune", Prune(fold_layers=1), TASK, folder, {})[1]
+    assert "not as wide as its hidden state" in problem.what
+    shape = shape_of(artifact(tiny("bert")), TASK)
+    thin = next_shape(shape, "factorize", Factorize(modules=("embedding",)), TASK, folder, {})[0]
+    assert next_shape(thin, "prune", Prune(fold_layers=1), TASK, folder, {})[1][0].hint == "put factorize after prune"
 
 
 def test_the_same_seed_gives_the_same_bytes(tiny: Tiny, tmp_path: Path) -> None:
