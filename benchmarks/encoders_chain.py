@@ -23,6 +23,7 @@ from edgekit.store import Store
 __all__ = ["COURSES", "Course", "figures", "run_ladder", "teacher_of"]
 
 TEACHERS = {"finetune": 0, "finetune-b": 1, "finetune-c": 2}  # seeds; the first is what everything is compared with
+RECASED = "finetune-recased"  # the teacher that sees capital letters
 SHARES = {99: 0.99, 97: 0.97}  # of the teacher's score
 
 
@@ -32,20 +33,23 @@ INTENT: Lesson = {"epochs": 8, "altered_copies": 1}
 WORDS: Lesson = {"altered_copies": 4, "alpha_hard": 0.5, "batch_size": 64}
 INSIDES: Lesson = {**WORDS, "epochs": 6, "hidden": 1.0, "learning_rate": 6e-4}
 LONGER: Lesson = {**WORDS, "epochs": 2, "hidden": 1.0, "learning_rate": 3e-4}
-FEW_LAYERS: Lesson = {**WORDS, "altered_copies": 8, "dropout": 0.0, "epochs": 12, "hidden": 1.0, "learning_rate": 1e-3}
+FEW_LAYERS: Lesson = {**WORDS, "altered_copies": 8, "dropout": 0.0, "epochs": 6, "hidden": 1.0, "learning_rate": 1e-3}
 
 
 @dataclass(frozen=True)
 class Rung:
     """A student, and how it is taught. `ffn`, `heads`: shares that go; `common`: frequent tokens that stay (0: all);
     `whole_table`: the token table stays one matrix, in int8, which is larger and looked up sooner than two thin ones in
-    int4; `lessons`: its distillations, one after the other."""
+    int4; `folded`: first layers that go into it; `recased`: it sees capital letters, and is cut from a teacher that
+    does, which it learns from beside the first; `lessons`: its distillations, one after the other."""
 
     layers: int
     ffn: float
     heads: float = 0.0
     common: int = 24000
     whole_table: bool = False
+    folded: int = 0
+    recased: bool = False
     lessons: Sequence[Lesson] = (TEXTS,)
 
     @property
@@ -89,7 +93,7 @@ COURSES = {
         6,
         (
             Rung(3, 0.5, heads=0.33, common=0, lessons=(INSIDES, LONGER)),
-            Rung(2, 0.75, heads=0.5, common=0, whole_table=True, lessons=(FEW_LAYERS,)),
+            Rung(2, 0.9, heads=0.5, common=0, whole_table=True, folded=1, recased=True, lessons=(FEW_LAYERS,)),
         ),
         sentences=True,
     ),
@@ -131,15 +135,16 @@ def _sentences(folder: Path, *, quick: bool) -> Path:
 
 def _recipe(name: str, course: Course, data: Mapping[str, str], *, quick: bool) -> dict[str, object]:
     teachers = list(TEACHERS)[: 1 if quick else None]
+    ladder = course.ladder[-1:] if quick else course.ladder
+    epochs = 1 if quick else course.teacher_epochs
     steps = [
-        *(
-            _step(name, "finetune", "model", epochs=1 if quick else course.teacher_epochs, seed=TEACHERS[name])
-            for name in teachers
-        ),
+        *(_step(name, "finetune", "model", epochs=epochs, seed=TEACHERS[name]) for name in teachers),
         _step("teacher-onnx", "export", "finetune", format="onnx", rewrite=False),
     ]
-    for rung in course.ladder[-1:] if quick else course.ladder:
-        steps += _student(rung, teachers, quick=quick)
+    if any(rung.recased for rung in ladder):
+        steps += [_step("recase", "recase", "model"), _step(RECASED, "finetune", "recase", epochs=epochs, seed=1)]
+    for rung in ladder:
+        steps += _student(rung, [RECASED, teachers[0]] if rung.recased else teachers, quick=quick)
     return {
         "schema": 1,
         "name": name.replace("_", "-"),
@@ -156,12 +161,12 @@ def _recipe(name: str, course: Course, data: Mapping[str, str], *, quick: bool) 
 
 def _student(rung: Rung, teachers: list[str], *, quick: bool) -> list[dict[str, object]]:
     """The steps of `text-classifier`, of taggers too, with a distillation for each lesson."""
-    end = rung.name
+    end, source = rung.name, teachers[0]
     words = {"vocabulary": True, "vocabulary_common": rung.common} if rung.common else {}
-    cut = {"keep_layers": rung.layers, "heads": rung.heads, "ffn": rung.ffn}
+    cut = {"keep_layers": rung.layers, "fold_layers": rung.folded, "heads": rung.heads, "ffn": rung.ffn}
     table = "int8" if rung.whole_table else "int4"
     thin = {"modules": ["embedding"], "rank_by": "budget", "budget": 0.45, "round_to": 32}
-    steps = [_step(f"prune-{end}", "prune", "finetune", **cut, **words)]
+    steps = [_step(f"prune-{end}", "prune", source, **cut, **words)]
     if not rung.whole_table:
         steps.append(_step(f"factorize-{end}", "factorize", f"prune-{end}", **thin))
     for number, lesson in enumerate(rung.lessons, 1):

@@ -37,6 +37,7 @@ TOKENS_PER_WORD = 1.4
 TRAINING_BYTES = 16  # weights, gradients and AdamW's two moments, float32
 PROCESS_BYTES = 600_000_000  # Python with torch and Transformers loaded
 EXPORT_SECONDS = 12.0
+FOLDED_TABLES = 8  # as large as the token table: sums, fits and what goes with them
 WIDTH = {"q8_0": 1.07, "q6_k": 0.83, "q5_1": 0.76, "q5_0": 0.7, "q4_1": 0.64, "q4_0": 0.57, "q4_k_m": 0.63}
 WIDTH |= {"int8-dynamic": 1.02, "int8-static": 1.02, "int8-weight-only": 1.13, "int4-weight-only": 0.63}
 WIDTH |= {"int8-nncf": 1.05}
@@ -114,11 +115,24 @@ def cost_of(before: Shape, after: Shape, stage: str, config: Config, task: Task,
         return Cost(after.bytes, PROCESS_BYTES + weights * TRAINING_BYTES, seconds + 3, after.bytes // 4)
     if stage in ("prune", "trim", "factorize"):
         rows = min(1.0, int(getattr(config, "samples", 256)) / max(1, len(tables.get("train", Table(())))))
-        seconds = 6 * weights * tokens * rows / _operations_per_second()
-        return Cost(after.bytes, PROCESS_BYTES + weights * 12, seconds + 3, after.bytes // 4)
+        seconds, memory = 6 * weights * tokens * rows / _operations_per_second(), PROCESS_BYTES + weights * 12
+        if getattr(config, "fold_layers", 0):
+            seconds += _folding_seconds(before, config, task, tables)
+            memory += FOLDED_TABLES * 4 * _embedding_parameters(before)
+        return Cost(after.bytes, memory, seconds + 3, after.bytes // 4)
     if stage == "export":
         return Cost(after.bytes, PROCESS_BYTES + before.bytes * 3, EXPORT_SECONDS, weights)
     return Cost(after.bytes, PROCESS_BYTES // 2 + before.bytes * 3, 3, after.bytes // 4)
+
+
+def _folding_seconds(shape: Shape, config: Config, task: Task, tables: Tables) -> float:
+    """The folded layers alone, over texts and over each token of the vocabulary between two special ones."""
+    names: tuple[SplitName, ...] = ("train", "unlabeled")
+    rows = sum(len(tables[name]) for name in names if name in tables)
+    read = min(1.0, int(getattr(config, "fold_texts", 0)) / max(1, rows)) * _tokens(tables, names, task)
+    layers = (shape.bytes // 4 - _embedding_parameters(shape)) / _own_layers(shape.config)
+    alone = 3 * number(shape.config, "vocab_size")
+    return 2 * layers * int(getattr(config, "fold_layers", 0)) * (read + alone) / _operations_per_second()
 
 
 def parameters(shape: Shape, task: Task) -> int:
@@ -284,7 +298,7 @@ def _unfoldable(shape: Shape) -> Problem | None:
 def _pruned(shape: Shape, config: Config) -> Shape:
     family = _family(shape.config)
     _, layers, heads, ffn = _sizes(shape)
-    kept = int(getattr(config, "keep_layers", 0)) or layers - int(getattr(config, "fold_layers", 0))
+    kept = int(getattr(config, "keep_layers", 0)) or max(1, layers - int(getattr(config, "fold_layers", 0)))
     own = _own_layers(shape.config) if family.group_layers else kept
     less_heads = round(heads * (1 - float(getattr(config, "heads", 0.0))))
     less_ffn = round(ffn * (1 - float(getattr(config, "ffn", 0.0))))
@@ -318,8 +332,8 @@ def _recased(shape: Shape, model: Path) -> tuple[Shape, list[Problem]]:
         return shape, [Problem("", "the token table is two thin matrices", "put recase before factorize")]
     if shape.recased:
         return shape, [Problem("", "this tokenizer tells letter case already", "leave the second recase out")]
-    tokens, problems = tokens_recased(model)
-    config = {**shape.config, "vocab_size": tokens or shape.config.get("vocab_size")}
+    more, problems = tokens_recased(model)
+    config = {**shape.config, "vocab_size": round(more * number(shape.config, "vocab_size"))}
     return replace(shape, config=config, recased=True), problems
 
 

@@ -15,19 +15,19 @@ __all__ = ["tokens_kept", "tokens_recased"]
 ROWS = 2000  # of each split that are looked at: rare tokens of the others are not counted
 
 
-def tokens_recased(model: Path) -> tuple[int, list[Problem]]:
-    """Tokens that the model's tokenizer has once `recase` has given it letter case, and why it cannot; 0 where the
-    tokenizer cannot tell yet."""
+def tokens_recased(model: Path) -> tuple[float, list[Problem]]:
+    """How many times as many tokens the model's tokenizer has once `recase` has given it letter case, and why it
+    cannot; 1 where the tokenizer cannot tell yet."""
     from edgekit.nn.letter_case import give_case
     from edgekit.nn.vocabulary import load_spec
 
     if not (model / "tokenizer.json").is_file():
-        return 0, []
+        return 1.0, []
     try:
-        cased, _ = give_case(load_spec(model))
+        cased = give_case(load_spec(model))
     except StageError as error:
-        return 0, [Problem("", error.what, error.hint)]
-    return len(cased["model"]["vocab"]), []
+        return 1.0, [Problem("", error.what, error.hint)]
+    return cased.size / cased.first, []
 
 
 def tokens_kept(model: Path, config: Prune, tables: Mapping[SplitName, Table], *, recased: bool = False) -> int:
@@ -40,7 +40,7 @@ def tokens_kept(model: Path, config: Prune, tables: Mapping[SplitName, Table], *
         return 0
     try:
         spec = load_spec(model)
-        spec = give_case(spec)[0] if recased else spec
+        spec = give_case(spec).spec if recased else spec
     except EdgekitError:  # the step itself says why
         return 0
     some = [tables[name].spread(ROWS) for name in VOCABULARY_SPLITS if name in tables]

@@ -100,9 +100,12 @@ def special_tokens(folder: Path) -> tuple[list[int], list[int]]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    found = tokenizer.encode("a")
-    own = [place for place, special in enumerate(found.special_tokens_mask) if not special]
-    return found.ids[: own[0]], found.ids[own[-1] + 1 :]
+    for text in ("a", *tokenizer.get_vocab()):  # the first that is a token: not every tokenizer has an "a"
+        found = tokenizer.encode(text)
+        own = [place for place, special in enumerate(found.special_tokens_mask) if not special]
+        if own:
+            return found.ids[: own[0]], found.ids[own[-1] + 1 :]
+    raise StageError(f"the tokenizer in {folder} splits no text into tokens")
 
 
 def _taken_before_unknown(word: str, model: Spec) -> list[int]:
@@ -134,7 +137,7 @@ def choose_tokens(
     ids = set(tokens.values())
     kept = {i for i in always if i in ids} | {added["id"] for added in spec["added_tokens"]}
     kept |= {i for i, times in counts.items() if times >= min_count}
-    kept |= {i for token, i in tokens.items() if i < common and not token.startswith("[unused")}
+    kept |= {i for token, i in tokens.items() if _plain_id(token, tokens) < common and not token.startswith("[unused")}
     model = spec["model"]
     if model.get("unk_token") is not None:
         kept |= {tokens[model["unk_token"]]} & ids
@@ -150,6 +153,11 @@ def choose_tokens(
     if model["type"] == "Unigram":
         kept |= _unigram_needs(tokens, model)
     return sorted(kept)
+
+
+def _plain_id(token: str, tokens: dict[str, int]) -> int:
+    """The token's id, of a marked one that without its mark: it is as common."""
+    return tokens.get(token.removeprefix(MARK), tokens[token])
 
 
 def _characters(tokens: dict[str, int], model: Spec) -> dict[int, str]:

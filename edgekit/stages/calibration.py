@@ -37,7 +37,9 @@ def draw_all(
     """`count` examples in all, of the training data and of the unlabeled, each by its size. As `draw` besides."""
     from edgekit.nn.calibration import calibrate
 
-    tables = list({table.name: table for table in (context.calibration(), *_unlabeled(context))}.values())
+    tables = [context.calibration()]
+    if "train" in context.data and "unlabeled" in context.data:
+        tables.append(context.data["unlabeled"])
     total, labels = sum(len(table) for table in tables), _labels(model)
     return [
         calibrate(
@@ -60,10 +62,6 @@ def _task_of(source: Artifact, model: PreTrainedModel, context: Context, table: 
         return task
     limit = min(128, model.config.max_position_embeddings - 2)
     return Task(labels=_labels(model), max_length=limit, pair=table.pairs is not None)
-
-
-def _unlabeled(context: Context) -> list[Table]:
-    return [context.data["unlabeled"]] if "unlabeled" in context.data else []
 
 
 def _labels(model: PreTrainedModel) -> tuple[str, ...]:

@@ -228,7 +228,7 @@ def _scores(
 
 def _fold(model: PreTrainedModel, source: Artifact, config: Prune, out: Path, context: Context, log: _Log) -> int:
     """Put the first layers into the token table; returns how many."""
-    from edgekit.nn.fold import fold_layers
+    from edgekit.nn.fold import check_foldable, fold_layers
     from edgekit.nn.layers import depth
     from edgekit.nn.vocabulary import special_tokens
     from edgekit.stages.calibration import draw_all
@@ -239,6 +239,7 @@ def _fold(model: PreTrainedModel, source: Artifact, config: Prune, out: Path, co
         raise StageError(
             f"fold_layers is {config.fold_layers}, and the model has {count} layers", hint="one has to stay"
         )
+    check_foldable(model)  # before texts are read
     drawn = draw_all(source, out, model, context, config.fold_texts, config.batch_size, config.seed)
     batches = ((inputs, mask) for some in drawn for (inputs, _), mask in zip(some, some.masks(), strict=True))
     shown = context.progress.track(batches, "reading texts", sum(len(some) for some in drawn))

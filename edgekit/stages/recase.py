@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import Field
 
@@ -14,10 +14,18 @@ from edgekit.stages.base import Config, Context, Outcome, kind_of
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 __all__ = ["VERSION", "Recase", "recase"]
 
 VERSION = 1
+SPECIAL = {  # BERT's names, and MPNet's
+    "unk_token": ("[UNK]", "<unk>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
 
 
 class Recase(Config):
@@ -42,12 +50,15 @@ def recase(source: Artifact, config: Recase, out: Path, context: Context) -> Out
     import torch
     from torch import nn
 
+    from edgekit.nn.device import seeded
     from edgekit.nn.layers import backbone
     from edgekit.nn.letter_case import give_case
-    from edgekit.nn.load import copy_tokenizer, load_classifier, read_edits, save_model
-    from edgekit.nn.vocabulary import load_spec, tokens_of
+    from edgekit.nn.load import copy_tokenizer, is_trained, load_classifier, read_edits, save_model
+    from edgekit.nn.vocabulary import load_spec
 
-    model = load_classifier(source.path, kind=kind_of(source, context))
+    kind, edits = kind_of(source, context), read_edits(source.path)
+    with seeded(config.seed, "cpu"):  # a head that is not there yet is drawn at random
+        model = load_classifier(source.path, kind=kind)
     root, family = backbone(model)
     if not family.word_embeddings:
         raise StageError(f"{model.config.model_type} reads pictures: it has no letters", hint="leave the step out")
@@ -55,19 +66,19 @@ def recase(source: Artifact, config: Recase, out: Path, context: Context) -> Out
     if not isinstance(table, nn.Embedding):
         raise StageError("the token table is two thin matrices", hint="put recase before factorize")
     copy_tokenizer(source.path, out)
-    spec, origins = give_case(load_spec(out))
-    first = len(tokens_of(spec)) - len(origins)
-    if len(table.weight) < first:
-        what = f"the tokenizer has {first:,} tokens, the model only {len(table.weight):,} embeddings"
+    cased = give_case(load_spec(out))
+    if len(table.weight) < cased.first:
+        what = f"the tokenizer has tokens up to {cased.first - 1:,}, the model only {len(table.weight):,} embeddings"
         raise StageError(what, hint="tokenizer and model do not belong together")
-    rows = table.weight.data[:first]  # some models have rows to spare
-    moved = rows[torch.tensor(origins)] + config.shift * _direction(rows, config.seed)
+    rows = table.weight.data[: cased.first]  # some models have rows to spare
+    moved = rows[torch.tensor(cased.origins)] + config.shift * _direction(rows, config.seed)
     table.weight.data = torch.cat([rows, moved])
-    table.num_embeddings = model.config.vocab_size = len(table.weight)
-    _write_tokenizer(spec, out)
-    save_model(model, out, tokenizer_from=out, edits=read_edits(source.path))
-    summary = f"{len(origins):,} of {first:,} tokens with a capital letter too"
-    facts = Facts(summary=summary, touched=(family.word_embeddings,), numbers={"tokens_added": len(origins)})
+    table.num_embeddings = model.config.vocab_size = cased.size
+    _write_tokenizer(cased.spec, out)
+    headless = edits.empty and not is_trained(source.path, kind)
+    save_model(cast("PreTrainedModel", root) if headless else model, out, tokenizer_from=out, edits=edits)
+    summary = f"{len(cased.origins):,} of {cased.first:,} tokens with a capital letter too"
+    facts = Facts(summary=summary, touched=(family.word_embeddings,), numbers={"tokens_added": len(cased.origins)})
     return Outcome("hf", facts, source.task or context.task)
 
 
@@ -80,11 +91,18 @@ def _direction(rows: torch.Tensor, seed: int) -> torch.Tensor:
     return direction
 
 
-def _write_tokenizer(spec: dict[str, object], out: Path) -> None:
-    """`tokenizer.json` alone: what reads `vocab.txt` or is a `BertTokenizer` does not know the rules in it."""
+def _write_tokenizer(spec: dict[str, Any], out: Path) -> None:
+    """`tokenizer.json` alone: what reads `vocab.txt` or is a `BertTokenizer` does not know the rules in it. Special
+    tokens that such a class names by itself are named in the settings."""
+    from edgekit.nn.vocabulary import tokens_of
+
     (out / "tokenizer.json").write_text(json.dumps(spec, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     (out / "vocab.txt").unlink(missing_ok=True)
-    settings = out / "tokenizer_config.json"
+    settings, tokens = out / "tokenizer_config.json", tokens_of(spec)
     content = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     content |= {"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": False}
+    for role, names in SPECIAL.items():
+        known = [name for name in names if name in tokens]
+        if known and content.get(role) is None:
+            content[role] = known[0]
     settings.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from edgekit.artifact import Artifact, Task
 from edgekit.data.table import SplitName, Table
 from edgekit.nn.factored import size_of
 from edgekit.nn.load import load_classifier
-from edgekit.shapes import Shape, next_shape, shape_of
+from edgekit.shapes import Shape, cost_of, next_shape, shape_of
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, Context
 from edgekit.stages.distill import Distill
@@ -68,6 +68,14 @@ def test_int4_rows_that_are_no_whole_blocks_are_refused_before_anything_is_train
     ]
     for stage, given, at in taken:
         assert next_shape(at, stage, given, TASK, folder, TABLES)[1] == []
+
+
+def test_folding_costs_more_the_more_texts_it_reads(tiny: Callable[..., Path]) -> None:
+    shape = shape_of(Artifact.outside(tiny("bert"), TASK), TASK)
+    given = [Prune(keep_layers=1), *(Prune(fold_layers=1, fold_texts=count) for count in (1, 16))]
+    costs = [cost_of(shape, shape, "prune", config, TASK, TABLES) for config in given]
+    assert costs[0].seconds < costs[1].seconds < costs[2].seconds
+    assert costs[0].memory < costs[1].memory
 
 
 def test_the_demos_files_have_the_size_that_its_plan_says(tmp_path: Path) -> None:

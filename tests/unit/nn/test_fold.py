@@ -12,7 +12,17 @@ import torch
 from edgekit.errors import StageError
 from edgekit.model_config import read_config
 from edgekit.nn.families import family_of
-from edgekit.nn.fold import Batch, _Fit, _Parts, fold_layers, unfoldable
+from edgekit.nn.fold import (
+    PLACES,
+    PRIOR,
+    WORDS,
+    Batch,
+    _Parts,
+    _Seen,
+    _with_unseen,
+    fold_layers,
+    unfoldable,
+)
 from edgekit.nn.layers import backbone, encoder_layers
 from edgekit.nn.load import load_classifier
 from tests.tiny_architectures import write_architecture
@@ -75,25 +85,60 @@ def test_layers_that_look_at_each_token_alone_lose_nothing(name: str, count: int
 
 
 @pytest.mark.parametrize("name", FOLDABLE)
-def test_rows_and_positions_are_the_least_squares(name: str, tiny: Tiny, tmp_path: Path) -> None:
-    """Against one dense system with a column for each token and each position."""
+def test_the_tables_are_the_least_squares(name: str, tiny: Tiny, tmp_path: Path) -> None:
+    """Against one dense system with a column for each row of each table; some tokens are of another type."""
     model = load_classifier(folder_of(name, tiny, tmp_path)).double()
+    typed = name == "bert"
     root, family = backbone(model)
     parts = _Parts.of(root, family, 3)
+    given = list(texts(model, count=20))
+    for inputs, mask in given if typed else ():
+        inputs["token_type_ids"] = (torch.arange(len(mask)) % 2)[:, None].expand_as(mask)  # type: ignore[index]
     with torch.no_grad():
-        fit = _Fit.of(model, parts, texts(model, count=20))
-        found = fit.explained(*fit.solve())
-        sums = []
+        seen = _Seen.of(model, parts, given)
+        tables = seen.solve()
+        sums: list[torch.Tensor] = []
         parts.norm.register_forward_pre_hook(lambda _, inputs: sums.append(inputs[0]))
-        for inputs, _ in texts(model, count=20):
+        for inputs, _ in given:
             model(**inputs)
-    masks = [mask.bool() for _, mask in texts(model, count=20)]
-    seen = torch.cat([one[mask] for one, mask in zip(sums, masks, strict=True)])
-    design = torch.cat([torch.eye(len(fit.by_id))[fit.ids], torch.eye(len(fit.by_place))[fit.at]], dim=1).double()
-    best = design @ torch.linalg.lstsq(design, seen, driver="gelsd").solution
-    left, variance = (seen - best).square().sum(), (seen - seen.mean(0)).square().sum()
-    assert found == pytest.approx(float(1 - left / variance), abs=1e-4)
-    assert 0 < found < 1
+    assert set(tables) == {WORDS, PLACES, "kinds"} - ({"kinds"} if name in ("distilbert", "mpnet") else set())
+    added = torch.cat([one[mask.bool()] for one, (_, mask) in zip(sums, given, strict=True)])
+    design = torch.cat([torch.eye(len(table))[seen.ids[key]] for key, table in tables.items()], dim=1).double()
+    best = design @ torch.linalg.lstsq(design, added, driver="gelsd").solution
+    found = sum(table[seen.ids[key]] for key, table in tables.items())
+    least, left = ((added - fit).square().sum() for fit in (best, found))
+    assert float(left) == pytest.approx(float(least), rel=1e-3)
+    assert not typed or not tables["kinds"][1].allclose(tables["kinds"][0])
+
+
+def test_rows_that_were_seen_little_follow_from_the_token_alone() -> None:
+    dice = torch.Generator().manual_seed(0)
+    alone, wrong = (torch.randn(400, 6, generator=dice, dtype=torch.float64) for _ in range(2))
+    true = alone @ torch.randn(6, 6, generator=dice, dtype=torch.float64) + 3
+    times = torch.tensor([1000] * 300 + [0] * 50 + [2] * 50)
+    rows = torch.where(times[:, None] >= 1000, true, wrong)
+    found = _with_unseen(rows, times, alone)
+    assert torch.allclose(found[:300], true[:300], atol=0.02)
+    guess = found[300:350]
+    assert torch.allclose(guess, true[300:350], atol=0.2)  # the ridge pulls a little towards the identity
+    mixed = (2 * wrong[350:] + PRIOR * true[350:]) / (2 + PRIOR)
+    assert torch.allclose(found[350:], mixed, atol=0.2)
+
+
+def test_a_few_known_rows_move_all_and_turn_none() -> None:
+    alone = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([9] + [0] * 19)
+    rows = torch.where(times[:, None] > 0, alone + 1, torch.zeros(20, 6))
+    assert torch.allclose(_with_unseen(rows, times, alone), alone + 1, atol=1e-5)
+    assert torch.allclose(_with_unseen(rows * 0, times * 0, alone), alone)  # of none nothing is known
+
+
+def test_positions_that_no_text_has_are_as_the_last_that_one_has(tiny: Tiny) -> None:
+    model = load_classifier(tiny("bert", layers=2))
+    fold_layers(model, 1, texts(model, length=14), SPECIAL)
+    places = model.bert.embeddings.position_embeddings.weight
+    assert torch.allclose(places[14:], places[4:14].mean(0).expand_as(places[14:]), atol=1e-6)
+    assert not torch.allclose(places[13], places[12])
 
 
 def test_a_folded_model_is_nearer_than_one_without_those_layers(tiny: Tiny) -> None:
@@ -106,13 +151,18 @@ def test_a_folded_model_is_nearer_than_one_without_those_layers(tiny: Tiny) -> N
     assert errors[0] < 0.7 * errors[1]
 
 
-def test_token_types_still_differ_as_they_did(tiny: Tiny) -> None:
-    model = load_classifier(tiny("bert", layers=2))
-    before = model.bert.embeddings.token_type_embeddings.weight.detach().clone()
-    fold_layers(model, 1, texts(model), SPECIAL)
-    after = model.bert.embeddings.token_type_embeddings.weight
-    assert torch.allclose(after[1] - after[0], before[1] - before[0])
-    assert not after[0].any()  # the rows and positions were read with it
+def test_texts_without_special_tokens_are_read_too(tiny: Tiny) -> None:
+    model, other = (load_classifier(tiny("bert", layers=2)) for _ in range(2))
+    fold_layers(model, 1, texts(model), ([], []))
+    fold_layers(other, 1, texts(other), SPECIAL)
+    words = [one.bert.embeddings.word_embeddings.weight for one in (model, other)]
+    assert words[0].isfinite().all() and not torch.allclose(*words)
+
+
+def test_a_deberta_with_positions_and_no_token_types_can_be_folded(tmp_path: Path) -> None:
+    folder = write_architecture(tmp_path / "deberta", "deberta-v2", position_biased_input=True)
+    model = load_classifier(folder)
+    assert 0 < fold_layers(model, 1, texts(model), SPECIAL).explained < 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from edgekit.errors import StageError
 from edgekit.nn.letter_case import give_case
@@ -35,7 +35,7 @@ def wordpiece(*, strip: bool | None = None, lowercase: bool = True) -> Spec:
 
 
 PLAIN = {strip: wordpiece(strip=strip) for strip in (None, False)}
-CASED = {strip: give_case(spec)[0] for strip, spec in PLAIN.items()}
+CASED = {strip: give_case(spec).spec for strip, spec in PLAIN.items()}
 
 
 def pieces(spec: Spec, text: str) -> list[str]:
@@ -59,14 +59,34 @@ def test_words_with_a_capital_letter_are_marked() -> None:
     assert pieces(cased, "paris 4Paris [CLS]") == ["paris", "4", "##p", "##aris", "[CLS]"]  # the 4 starts the word
 
 
-def test_each_new_token_starts_from_its_own_without_a_mark() -> None:
-    plain = PLAIN[None]
-    cased, origins = give_case(plain)
-    names = {i: token for token, i in tokens_of(cased).items()}
-    first = len(tokens_of(plain))
-    assert [names[first + place] for place in range(len(origins))] == [MARK + names[origin] for origin in origins]
-    assert sorted(names) == list(range(first + len(origins)))
-    assert {names[i] for i in range(first)} == set(tokens_of(plain))  # the old ids stay
+def without(spec: Spec, *tokens: str) -> Spec:
+    """With holes where their ids were."""
+    left = json.loads(json.dumps(spec))
+    for token in tokens:
+        del left["model"]["vocab"][token]
+    return left
+
+
+def with_added(token: str, *, normalized: bool) -> Spec:
+    tokenizer = Tokenizer.from_str(json.dumps(PLAIN[None]))
+    tokenizer.add_tokens([AddedToken(token, normalized=normalized)])
+    spec: Spec = json.loads(tokenizer.to_str())
+    return spec
+
+
+@pytest.mark.parametrize(
+    "plain", [PLAIN[None], without(PLAIN[None], "new", "##z"), with_added("[ENT]", normalized=False)]
+)
+def test_each_new_token_starts_from_its_own_without_a_mark(plain: Spec) -> None:
+    cased = give_case(plain)
+    names = {i: token for token, i in tokens_of(cased.spec).items()}
+    assert {names.get(i) for i in range(cased.first)} - {None} == set(tokens_of(plain))  # the old ids stay
+    assert [names[cased.first + place] for place in range(len(cased.origins))] == [
+        MARK + names[origin] for origin in cased.origins
+    ]
+    loaded = Tokenizer.from_str(json.dumps(cased.spec))
+    assert cased.size == max(loaded.get_vocab().values()) + 1
+    assert {token: loaded.token_to_id(token) for token in tokens_of(plain)} == tokens_of(plain)
 
 
 def test_a_pruned_vocabulary_spells_capitalized_words_still() -> None:
@@ -74,6 +94,13 @@ def test_a_pruned_vocabulary_spells_capitalized_words_still() -> None:
     cased = CASED[None]
     kept = choose_tokens(cased, seen_tokens(cased, ["paris"]), keep="data+pieces", min_count=1, common=0, always=())
     assert pieces(rewrite(cased, kept), "Yx Paris") == ["ˇy", "##x", "ˇp", "##a", "##r", "##i", "##s"]
+
+
+def test_a_marked_token_is_as_common_as_without_its_mark() -> None:
+    plain, cased = PLAIN[None], CASED[None]
+    common = tokens_of(plain)["york"] + 1
+    kept = choose_tokens(cased, seen_tokens(cased, []), keep="data", min_count=1, common=common, always=())
+    assert pieces(rewrite(cased, kept), "York Elf") == ["ˇyork", "[UNK]"]
 
 
 def changed(change: Callable[[Spec], object]) -> Spec:
@@ -90,6 +117,7 @@ def changed(change: Callable[[Spec], object]) -> Spec:
         (changed(lambda spec: spec.update(pre_tokenizer={"type": "Whitespace"})), "WordPiece with others"),
         (changed(lambda spec: spec.update(normalizer=None)), "WordPiece with others"),
         (json.loads(Tokenizer(models.BPE()).to_str()), "this one is BPE"),
+        (with_added("covid", normalized=True), "looked for in normalized text"),
     ],
 )
 def test_other_tokenizers_are_refused(spec: Spec, what: str) -> None:

@@ -9,9 +9,11 @@ import torch
 from pydantic import ValidationError
 from tokenizers import Tokenizer
 
+from edgekit.api import plan
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
-from edgekit.errors import StageError
+from edgekit.errors import PlanError, StageError
+from edgekit.nn.importance import magnitude_scores
 from edgekit.nn.load import encoder_layers, load_classifier, read_edits
 from edgekit.nn.surgery import ffn_width, head_count
 from edgekit.shapes import next_shape, shape_of
@@ -169,6 +171,20 @@ def test_first_layers_go_into_the_table_and_the_others_are_spread(tiny: Tiny, tm
     assert not problems and planned.config["num_hidden_layers"] == 2
 
 
+@pytest.mark.parametrize("options", [{"keep_layers": 2}, {}])
+def test_what_is_cut_in_a_layer_that_stays_is_its_own_least(
+    tiny: Tiny, tmp_path: Path, options: dict[str, int]
+) -> None:
+    folder, out = tiny("bert", layers=5), tmp_path / "out"
+    pruned(folder, out, fold_layers=2, ffn=0.5, importance="magnitude", reconstruct=False, **options)
+    cut, source = load_classifier(out), load_classifier(folder)
+    scores = magnitude_scores(source).ffn
+    for place, layer in enumerate([2, 4] if options else [2, 3, 4]):
+        best = scores[layer].argsort(descending=True)[:32].sort().values
+        whole = source.bert.encoder.layer[layer].intermediate.dense.weight
+        assert torch.equal(cut.bert.encoder.layer[place].intermediate.dense.weight, whole[best])
+
+
 def test_unlabeled_texts_show_what_layers_make_of_tokens_too(tiny: Tiny, tmp_path: Path) -> None:
     folder, more = tiny("bert"), Table(("lost lost", "my my"), name="unlabeled")
     seen = []
@@ -195,6 +211,12 @@ def test_more_folded_layers_than_there_are_is_refused(
         pruned(folder, tmp_path / "out", **options)
     [problem] = next_shape(shape_of(artifact(folder), TASK), "prune", Prune(**options), TASK, folder, {})[1]
     assert what in problem.what
+    train = tmp_path / "train.csv"
+    train.write_text("text,label\n" + "my card is lost,a\nplease top up,b\n" * 20, encoding="utf-8")
+    given = {"model": str(folder), "train": str(train), "max_length": 16}
+    overrides = [f"prune.{name}={value}" for name, value in {"keep_layers": 0, **options}.items()]
+    with pytest.raises(PlanError, match=what):  # and the steps behind it are planned all the same
+        plan("text-classifier", given, overrides=overrides, store=tmp_path / "store")
 
 
 def test_what_has_no_such_table_is_refused_by_the_plan(tiny: Tiny, tmp_path: Path) -> None:

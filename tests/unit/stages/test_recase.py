@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import StageError
-from edgekit.nn.load import load_classifier
+from edgekit.nn.load import is_trained, load_classifier
 from edgekit.shapes import next_shape, parameters, shape_of
 from edgekit.stages.base import Config, Context, Outcome
 from edgekit.stages.export import Export
@@ -68,7 +68,29 @@ def test_new_rows_lie_in_one_direction_from_their_own(tiny: Tiny, tmp_path: Path
 def test_transformers_splits_texts_by_the_same_file(tiny: Tiny, tmp_path: Path) -> None:
     recased(tiny("bert"), tmp_path / "out")
     ours = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).encode(CAPITAL).ids
-    assert AutoTokenizer.from_pretrained(tmp_path / "out")(CAPITAL)["input_ids"] == ours
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert theirs(CAPITAL)["input_ids"] == ours
+    assert theirs(["Card", CAPITAL], padding=True)["input_ids"][1] == ours
+    names = (theirs.pad_token, theirs.cls_token, theirs.sep_token, theirs.unk_token, theirs.mask_token)
+    assert names == ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+
+
+def test_an_encoder_without_a_head_stays_one_and_gives_the_same_bytes(tiny: Tiny, tmp_path: Path) -> None:
+    source = tiny("bert", head=False)
+    for name in ("a", "b"):
+        recased(source, tmp_path / name)
+    assert not is_trained(tmp_path / "a") and is_trained(tiny("bert"))
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert files[0] == files[1]
+
+
+def test_a_table_that_lacks_a_tokens_row_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    source = tiny("bert")
+    model = load_classifier(source)
+    model.resize_token_embeddings(model.config.vocab_size - 3)
+    model.save_pretrained(source)
+    with pytest.raises(StageError, match="the model only"):
+        recased(source, tmp_path / "out")
 
 
 def test_rows_to_spare_are_left_out(tiny: Tiny, tmp_path: Path) -> None:
