@@ -24,6 +24,7 @@ from edgekit.nn.vocabulary import (
     prune_embedding,
     rewrite,
     seen_tokens,
+    special_tokens,
     tokens_of,
     write_tokenizer,
 )
@@ -278,3 +279,13 @@ def test_unigram_folder_with_positions_counted_from_padding(tmp_path: Path) -> N
     assert new.convert_ids_to_tokens(encoded["input_ids"][0]) == tokenizer.encode(texts[0]).tokens
     with torch.inference_mode():
         torch.testing.assert_close(again(**encoded).logits, before)
+
+
+def test_special_tokens_are_found_where_no_text_has_an_a(tiny: Callable[..., Path], tmp_path: Path) -> None:
+    spec = bpe(["бв бв"], byte_level=False)
+    spec["model"]["unk_token"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    assert not Tokenizer.from_str(json.dumps(spec)).encode("a").ids
+    assert special_tokens(tmp_path) == ([], [])
+    ids = Tokenizer.from_file(str((folder := tiny("bert")) / "tokenizer.json"))
+    assert special_tokens(folder) == ([ids.token_to_id("[CLS]")], [ids.token_to_id("[SEP]")])

@@ -20,6 +20,7 @@ from edgekit.shapes import next_shape, shape_of
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.factorize import Factorize, factorize
 from edgekit.stages.prune import Prune, prune
+from tests.tiny_pictures import write_vit
 
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 TEXTS = ("my card is lost", "where is my money?", "please top up", "cash rate not arrived", "transfer waiting when")
@@ -217,6 +218,14 @@ def test_more_folded_layers_than_there_are_is_refused(
     overrides = [f"prune.{name}={value}" for name, value in {"keep_layers": 0, **options}.items()]
     with pytest.raises(PlanError, match=what):  # and the steps behind it are planned all the same
         plan("text-classifier", given, overrides=overrides, store=tmp_path / "store")
+
+
+def test_pictures_are_refused_before_any_data_are_read(tmp_path: Path) -> None:
+    source, out = write_vit(tmp_path / "vit"), tmp_path / "out"
+    out.mkdir()
+    task = Task(kind="image-classification", labels=LABELS, max_length=5)
+    with pytest.raises(StageError, match="reads pictures"):
+        prune(Artifact.outside(source, task), Prune(fold_layers=1), out, Context(task=task))
 
 
 def test_what_has_no_such_table_is_refused_by_the_plan(tiny: Tiny, tmp_path: Path) -> None:
