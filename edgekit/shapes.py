@@ -131,7 +131,7 @@ def _folding_seconds(shape: Shape, config: Config, task: Task, tables: Tables) -
     rows = sum(len(tables[name]) for name in names if name in tables)
     read = min(1.0, int(getattr(config, "fold_texts", 0)) / max(1, rows)) * _tokens(tables, names, task)
     layers = (shape.bytes // 4 - _embedding_parameters(shape)) / _own_layers(shape.config)
-    alone = 3 * number(shape.config, "vocab_size")
+    alone = 3 * int(str(shape.config.get("vocab_size") or 0))
     return 2 * layers * int(getattr(config, "fold_layers", 0)) * (read + alone) / _operations_per_second()
 
 
@@ -328,6 +328,8 @@ def _trimmed(shape: Shape, config: Config) -> Shape:
 
 
 def _recased(shape: Shape, model: Path) -> tuple[Shape, list[Problem]]:
+    if _family(shape.config).pictures:
+        return shape, []  # refused already
     if "embedding" in shape.ranks:
         return shape, [Problem("", "the token table is two thin matrices", "put recase before factorize")]
     if shape.recased:

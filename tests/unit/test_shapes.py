@@ -21,6 +21,8 @@ from edgekit.stages.distill import Distill
 from edgekit.stages.factorize import Factorize
 from edgekit.stages.prune import Prune
 from edgekit.stages.quantize import Quantize
+from edgekit.stages.recase import Recase
+from tests.tiny_pictures import write_vit
 
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 TASK = Task(labels=LABELS, max_length=16)
@@ -76,6 +78,17 @@ def test_folding_costs_more_the_more_texts_it_reads(tiny: Callable[..., Path]) -
     costs = [cost_of(shape, shape, "prune", config, TASK, TABLES) for config in given]
     assert costs[0].seconds < costs[1].seconds < costs[2].seconds
     assert costs[0].memory < costs[1].memory
+
+
+def test_of_pictures_folding_and_letter_case_are_refused_and_the_plan_goes_on(tmp_path: Path) -> None:
+    folder = write_vit(tmp_path / "vit")
+    task = Task(kind="image-classification", labels=LABELS, max_length=5)
+    shape = shape_of(Artifact.outside(folder, task), task)
+    refused: list[tuple[str, Config]] = [("prune", Prune(fold_layers=1)), ("recase", Recase())]
+    for stage, config in refused:
+        after, [problem] = next_shape(shape, stage, config, task, folder, {})
+        assert "vit reads pictures" in problem.what
+        assert cost_of(shape, after, stage, config, task, {}).bytes > 0
 
 
 def test_the_demos_files_have_the_size_that_its_plan_says(tmp_path: Path) -> None:
