@@ -24,45 +24,39 @@ def draw(
 
     `folder` needs tokenizer.json and config.json. Raises StageError where the step has neither data set.
     """
-    from edgekit.nn.calibration import calibrate
-
-    table = context.calibration()
-    task, labels = _task_of(source, model, context, table), _labels(model)
-    return calibrate(folder, table, task, model_labels=labels, count=count, batch_size=batch_size, seed=seed)
+    return _drawn(context.calibration(), source, folder, model, context, count, batch_size, seed)
 
 
 def draw_all(
     source: Artifact, folder: Path, model: PreTrainedModel, context: Context, count: int, batch_size: int, seed: int
 ) -> list[Calibration]:
     """`count` examples in all, of the training data and of the unlabeled, each by its size. As `draw` besides."""
-    from edgekit.nn.calibration import calibrate
-
     tables = [context.calibration()]
     if "train" in context.data and "unlabeled" in context.data:
         tables.append(context.data["unlabeled"])
-    total, labels = sum(len(table) for table in tables), _labels(model)
+    share = min(1.0, count / sum(len(table) for table in tables))
+    counts = [max(1, round(share * len(table))) for table in tables]
     return [
-        calibrate(
-            folder,
-            table,
-            _task_of(source, model, context, table),
-            model_labels=labels,
-            count=max(1, round(min(1.0, count / total) * len(table))),
-            batch_size=batch_size,
-            seed=seed,
-        )
-        for table in tables
+        _drawn(table, source, folder, model, context, some, batch_size, seed)
+        for table, some in zip(tables, counts, strict=True)
     ]
 
 
-def _task_of(source: Artifact, model: PreTrainedModel, context: Context, table: Table) -> Task:
-    """The model's task, else the recipe's; without either, one as long as the model takes."""
+def _drawn(
+    table: Table,
+    source: Artifact,
+    folder: Path,
+    model: PreTrainedModel,
+    context: Context,
+    count: int,
+    batch_size: int,
+    seed: int,
+) -> Calibration:
+    from edgekit.nn.calibration import calibrate
+
+    labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
     task = source.task or context.task
-    if task is not None:
-        return task
-    limit = min(128, model.config.max_position_embeddings - 2)
-    return Task(labels=_labels(model), max_length=limit, pair=table.pairs is not None)
-
-
-def _labels(model: PreTrainedModel) -> tuple[str, ...]:
-    return tuple(model.config.id2label[i] for i in range(model.config.num_labels))
+    if task is None:
+        limit = min(128, model.config.max_position_embeddings - 2)
+        task = Task(labels=labels, max_length=limit, pair=table.pairs is not None)
+    return calibrate(folder, table, task, model_labels=labels, count=count, batch_size=batch_size, seed=seed)
