@@ -23,17 +23,19 @@ from edgekit.store import Store
 __all__ = ["COURSES", "Course", "figures", "run_ladder", "teacher_of"]
 
 TEACHERS = {"finetune": 0, "finetune-b": 1, "finetune-c": 2}  # seeds; the first is what everything is compared with
-RECASED = "finetune-recased"  # the teacher that sees capital letters
+RECASED = {"finetune-recased": 1, "finetune-recased-b": 2}  # teachers that see capital letters
 SHARES = {99: 0.99, 97: 0.97}  # of the teacher's score
 
 
-Lesson = Mapping[str, float]  # a distillation's options
+Lesson = Mapping[str, float | str]  # a distillation's options
 TEXTS: Lesson = {"epochs": 8, "altered_copies": 2, "hidden": 1.0}
 INTENT: Lesson = {"epochs": 8, "altered_copies": 1}
 WORDS: Lesson = {"altered_copies": 4, "alpha_hard": 0.5, "batch_size": 64}
 INSIDES: Lesson = {**WORDS, "epochs": 6, "hidden": 1.0, "learning_rate": 6e-4}
 LONGER: Lesson = {**WORDS, "epochs": 2, "hidden": 1.0, "learning_rate": 3e-4}
-FEW_LAYERS: Lesson = {**WORDS, "altered_copies": 8, "dropout": 0.0, "epochs": 6, "hidden": 1.0, "learning_rate": 1e-3}
+RARE_WORDS: Lesson = {"altered_draw": "by_word", "altered_share": 0.4, "altered_copies": 8}
+FEW_LAYERS: Lesson = {**WORDS, **RARE_WORDS, "dropout": 0.0, "epochs": 12, "hidden": 1.0, "learning_rate": 1e-3}
+AT_LAST: Lesson = {**FEW_LAYERS, "epochs": 3, "learning_rate": 4e-4}
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Rung:
     """A student, and how it is taught. `ffn`, `heads`: shares that go; `common`: frequent tokens that stay (0: all);
     `whole_table`: the token table stays one matrix, in int8, which is larger and looked up sooner than two thin ones in
     int4; `folded`: first layers that go into it; `recased`: it sees capital letters, and is cut from a teacher that
-    does, which it learns from beside the first; `lessons`: its distillations, one after the other."""
+    does; it learns from those teachers and the first other one; `lessons`: its distillations, one after the other."""
 
     layers: int
     ffn: float
@@ -93,6 +95,7 @@ COURSES = {
         6,
         (
             Rung(3, 0.5, heads=0.33, common=0, lessons=(INSIDES, LONGER)),
+            Rung(3, 0.9, heads=0.67, common=0, whole_table=True, folded=1, recased=True, lessons=(FEW_LAYERS, AT_LAST)),
             Rung(2, 0.9, heads=0.5, common=0, whole_table=True, folded=1, recased=True, lessons=(FEW_LAYERS,)),
         ),
         sentences=True,
@@ -141,10 +144,12 @@ def _recipe(name: str, course: Course, data: Mapping[str, str], *, quick: bool) 
         *(_step(name, "finetune", "model", epochs=epochs, seed=TEACHERS[name]) for name in teachers),
         _step("teacher-onnx", "export", "finetune", format="onnx", rewrite=False),
     ]
+    recased = list(RECASED)[: 1 if quick else None]
     if any(rung.recased for rung in ladder):
-        steps += [_step("recase", "recase", "model"), _step(RECASED, "finetune", "recase", epochs=epochs, seed=1)]
+        steps.append(_step("recase", "recase", "model"))
+        steps += (_step(name, "finetune", "recase", epochs=epochs, seed=RECASED[name]) for name in recased)
     for rung in ladder:
-        steps += _student(rung, [RECASED, teachers[0]] if rung.recased else teachers, quick=quick)
+        steps += _student(rung, [*recased, teachers[0]] if rung.recased else teachers, quick=quick)
     return {
         "schema": 1,
         "name": name.replace("_", "-"),

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from edgekit.artifact import Artifact, Facts, Skipped, Task
-from edgekit.data.augment import altered
+from edgekit.data.augment import SHARE, Draw, altered
 from edgekit.data.table import Table
 from edgekit.errors import DataError, StageError
 from edgekit.nn.evaluate import balanced_weights, data_warnings, logits_of, truncated_rows, validation_figures
@@ -55,6 +55,12 @@ class Distill(ClassifierTraining, Config):
     alpha_hard: float = Field(0.0, ge=0, description="weight of the labels (0: none are needed)")
     altered_copies: int = Field(
         0, ge=0, description="copies of each training text with words dropped and swapped, for the teacher to answer"
+    )
+    altered_share: float = Field(SHARE, ge=0, le=1, description="share of a copy's words that become other words")
+    altered_draw: Draw = Field(
+        "by_use",
+        description="which: by_use, as often as the training texts have them; by_word, each word of the training and "
+        "unlabeled texts alike, capitalized ones for capitalized ones: rare names, for taggers",
     )
     hidden: float = Field(0.0, ge=0, description="weight of the hidden states' relative error")
     layer_map: LayerMap = Field("uniform", description="teacher layers that the student's layers follow")
@@ -172,8 +178,11 @@ def _lesson(source: Artifact, config: Distill, context: Context, task: Task, loa
     train, validation, kind = context.split("train"), context.split("validation"), task_kind(task)
     if config.altered_copies and kind.pictures:
         raise StageError("altered_copies are of texts, and the task is of pictures", hint="leave altered_copies at 0")
-    parts = [train, context.data["unlabeled"]] if "unlabeled" in context.data else [train]
-    parts += [altered(train, config.altered_copies, config.seed)] if config.altered_copies else []
+    more = context.data.get("unlabeled")
+    parts = [train] if more is None else [train, more]
+    if config.altered_copies:
+        share, draw = config.altered_share, config.altered_draw
+        parts.append(altered(train, config.altered_copies, config.seed, share=share, draw=draw, more=more))
     if config.alpha_hard and train.labels is None:
         raise DataError(f"{train.name} has no labels", hint="name the label column, or set alpha_hard to 0")
     table, exam = _joined(parts), examples_of(source.path, validation, task)

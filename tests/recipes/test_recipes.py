@@ -167,6 +167,7 @@ def test_every_recipe_is_run_here_or_with_the_language_models() -> None:
         "quantize-only",
         "distill-to-smaller",
         "token-classifier",
+        "token-classifier-deep",
         "question-answerer",
         "sentence-embedder",
         "sentence-embedder-int8",

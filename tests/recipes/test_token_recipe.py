@@ -107,3 +107,29 @@ def test_what_llama_cpp_cannot_do_is_refused_before_anything_runs(folder: Path, 
     gguf = ("onnx-f32.format=gguf", "onnx-int8.method=q8_0")
     with pytest.raises(PlanError, match=r"llama\.cpp has no token-classification"):
         plan("token-classifier", params, overrides=gguf, store=folder / "store")
+
+
+def test_the_deep_cut_reads_capitals_and_learns_from_unlabeled_sentences(folder: Path, params: dict[str, str]) -> None:
+    more = folder / "more.txt"
+    more.write_text("where is my Lost Card\nplease wait for Cash\n" * 20, encoding="utf-8")
+    teachers = ("finetune", "finetune-recased", "finetune-recased-b")
+    quick = {"learning_rate": 0.003, "epochs": 5, "batch_size": 8}
+    settings = [f"{name}.{key}={value}" for name in teachers for key, value in quick.items()]
+    settings += [f"distill.{key}={value}" for key, value in {**quick, "altered_copies": 1}.items()]
+    report = run(
+        quick_recipe(find_recipe("token-classifier-deep"), folder / "deep.yaml"),
+        params | {"unlabeled": str(more)},
+        folder / "deep",
+        overrides=[*settings, "prune.round_to=8", "prune.ffn=0.5"],
+        store=folder / "store",
+        device="cpu",
+        threads=1,
+    )
+    steps, files = {s.id: s for s in report.steps}, {d.id: d for d in report.deployables}
+    assert steps["recase"].facts.numbers["tokens_added"]
+    assert "1 of 4 layers in the token table" in steps["prune"].facts.summary
+    assert "3 -> 2 layers" in steps["prune"].facts.summary
+    assert steps["distill"].facts.numbers["teachers"] == 3
+    assert (files["onnx-int8"].metrics["entity_f1"] or 0.0) > 0.5
+    tokenizer = (folder / "deep" / "onnx-int8" / "tokenizer.json").read_text(encoding="utf-8")
+    assert "ˇlost" in tokenizer

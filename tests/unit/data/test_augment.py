@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,3 +32,26 @@ def test_pairs_stay_pairs() -> None:
     found = altered(Table(("a b", "c d"), ("e f", "g h")), 2, 0)
     assert found.pairs is not None
     assert len(found.pairs) == 4
+
+
+def test_every_word_is_drawn_alike_by_word_and_capitalized_ones_for_capitalized_ones() -> None:
+    table = Table(tuple(f"the the the the Paris the the {word}" for word in ("cat", "dog")))
+    more = Table(("a heron saw Oslo and Rome",), ("and Lima",))
+    found = altered(table, 200, 0, share=1.0, draw="by_word", more=more)
+    counts = Counter(word for text in found.texts for word in text.split())
+    small, capital = ("the", "cat", "dog", "a", "heron", "saw", "and"), ("Paris", "Oslo", "Rome", "Lima")
+    assert set(counts) == {*small, *capital}
+    assert max(counts[word] for word in small) < 1.5 * min(counts[word] for word in small)
+    assert sum(counts[word] for word in capital) < sum(counts[word] for word in small) / 4  # one word in eight was
+
+
+def test_by_use_draws_as_often_as_the_table_has_a_word() -> None:
+    table = Table(("the the the the the the the cat",))
+    counts = Counter(word for text in altered(table, 300, 0, share=1.0).texts for word in text.split())
+    assert counts["the"] > 4 * counts["cat"] > 0
+
+
+def test_nothing_is_swapped_at_a_share_of_none() -> None:
+    table = Table(("a b c d e f g h",))
+    found = altered(table, 50, 0, share=0.0, draw="by_word")
+    assert all(sorted(text.split()) == text.split() for text in found.texts)

@@ -86,6 +86,21 @@ def test_a_student_learns_around_the_rounding_of_its_file(
     ).read_bytes()
 
 
+def test_by_word_altered_copies_have_words_of_the_unlabeled_texts_too(
+    tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Table] = []
+    monkeypatch.setattr("edgekit.stages.distill.Lesson", lambda *parts: told.append(parts[0]) or Lesson(*parts))
+    more = Table(("where is my heron",), name="unlabeled")
+    given = context(teacher, data={"train": TRAIN, "validation": VALIDATION, "unlabeled": more})
+    for draw in ("by_use", "by_word"):
+        altering = {"altered_copies": 1, "altered_share": 0.5, "altered_draw": draw}
+        run(tiny("bert", layers=1), tmp_path / draw, given, epochs=1, **altering)
+    copies = [table.texts[len(TRAIN) + len(more) :] for table in told]
+    assert [len(texts) for texts in copies] == [len(TRAIN)] * 2
+    assert [any("heron" in text for text in texts) for texts in copies] == [False, True]
+
+
 def test_several_teachers_answer_as_their_mean(
     tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
