@@ -35,7 +35,9 @@ INSIDES: Lesson = {**WORDS, "epochs": 6, "hidden": 1.0, "learning_rate": 6e-4}
 LONGER: Lesson = {**WORDS, "epochs": 2, "hidden": 1.0, "learning_rate": 3e-4}
 RARE_WORDS: Lesson = {"altered_draw": "by_word", "altered_share": 0.4, "altered_copies": 8}
 FEW_LAYERS: Lesson = {**WORDS, **RARE_WORDS, "dropout": 0.0, "epochs": 12, "hidden": 1.0, "learning_rate": 1e-3}
-AT_LAST: Lesson = {**FEW_LAYERS, "epochs": 3, "learning_rate": 4e-4}
+SLOWER: Lesson = {**FEW_LAYERS, "epochs": 3, "learning_rate": 4e-4}
+OTHERS: Lesson = {**SLOWER, "epochs": 2, "seed": 1}  # other altered copies
+DEEP = (FEW_LAYERS, SLOWER, OTHERS)
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ COURSES = {
         6,
         (
             Rung(3, 0.5, heads=0.33, common=0, lessons=(INSIDES, LONGER)),
-            Rung(3, 0.9, heads=0.67, common=0, whole_table=True, folded=1, recased=True, lessons=(FEW_LAYERS, AT_LAST)),
-            Rung(2, 0.9, heads=0.5, common=0, whole_table=True, folded=1, recased=True, lessons=(FEW_LAYERS,)),
+            Rung(3, 0.9, heads=0.67, common=0, whole_table=True, folded=1, recased=True, lessons=DEEP),
+            Rung(2, 0.9, heads=0.5, common=0, whole_table=True, folded=1, recased=True, lessons=DEEP[:1]),
         ),
         sentences=True,
     ),
