@@ -25,8 +25,8 @@ def altered(
     of the table and of `more` alike, capitalized ones for capitalized ones, and so mostly names and rare words.
     """
     generator = random.Random(seed)
-    known = [word for text in table.all_texts() for word in text.split()]
-    kinds = None if draw == "by_use" else _by_case({*known, *_words(more)})
+    known = _words(table)
+    kinds = None if draw == "by_use" else _by_case({*known, *(_words(more) if more else ())})
 
     def others(word: str) -> Sequence[str]:
         return known if kinds is None else kinds[word[0].isupper()]
@@ -41,8 +41,8 @@ def altered(
     return Table(texts, pairs, None, f"{table.name}, altered", table.label_kind)
 
 
-def _words(table: Table | None) -> set[str]:
-    return {word for text in table.all_texts() for word in text.split()} if table else set()
+def _words(table: Table) -> list[str]:
+    return [word for text in table.all_texts() for word in text.split()]
 
 
 def _by_case(words: Iterable[str]) -> dict[bool, list[str]]:
