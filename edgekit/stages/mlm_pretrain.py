@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "MlmPretrain", "mlm_pretrain"]
 
-VERSION = 1
+VERSION = 2
 RATE = 2e-4  # at 384 wide
 HEAD_RATE = 5.0  # a new head learns this many times faster
 HELD_OUT = 20  # where there are no validation data, one row of so many is held out
@@ -97,7 +97,7 @@ def _job(
 ) -> Job:
     from edgekit.nn.device import autocast
     from edgekit.nn.families import family_of
-    from edgekit.nn.mlm import Epochs, evaluator
+    from edgekit.nn.mlm import Epochs, evaluator, masked_loss
     from edgekit.nn.train import Job
 
     device, hooks = context.device, Epochs()
@@ -106,8 +106,7 @@ def _job(
     def loss(chosen: list[int]) -> torch.Tensor:
         batch = rows.batch(chosen, hooks.number, device)
         with autocast(config.precision, device):
-            found: torch.Tensor = model(**batch).loss
-        return found
+            return masked_loss(model, batch)
 
     identity = job_identity(f"mlm-pretrain {VERSION}", config, task, [rows.digest, exam.digest], source=source)
     head = [name for name, _ in model.named_parameters() if not name.startswith(prefix)]
