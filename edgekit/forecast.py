@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit import shapes, shapes_lm
@@ -27,8 +28,10 @@ def next_shape(
     return shapes_lm.next_shape(shape, stage, config, model)
 
 
-def cost_of(before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Tables) -> Cost:
-    """What a step should need."""
+def cost_of(
+    before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Tables, teachers: Sequence[Shape]
+) -> Cost:
+    """What a step should need. `teachers`: those whose answers it learns."""
     if task.kind in ENCODER_KINDS:
-        return shapes.cost_of(before, after, stage, config, task, tables)
+        return shapes.cost_of(before, after, stage, config, task, tables, teachers)
     return shapes_lm.cost_of(before, after, stage)

@@ -306,7 +306,8 @@ def _plan_steps(
         key = step_key(step.stage, step.config, inputs, task)
         shape, obstacles = next_shape(shapes[step.source], step.stage, step.config, task, model.path, splits.tables)
         problems += [Problem(f"step {step.id}", problem.what, problem.hint) for problem in obstacles]
-        cost = cost_of(shapes[step.source], shape, step.stage, step.config, task, splits.tables)
+        teachers = [shapes[teacher] for teacher in step.teachers]
+        cost = cost_of(shapes[step.source], shape, step.stage, step.config, task, splits.tables, teachers)
         steps.append(
             PlanStep(step.id, step.stage, step.config, step.source, step.teachers, used, key, store.has(key), cost)
         )

@@ -8,7 +8,7 @@ vocabulary, which is chosen by a sample of the data. Time is operations over thi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from edgekit.nn.fold import unfoldable
 from edgekit.nn.load import Edits, read_edits
 from edgekit.nn.qat import int4_block
 from edgekit.pictures import picture_shape, picture_tokens
+from edgekit.shapes_texts import tokens_learned, tokens_of
 from edgekit.shapes_vocabulary import tokens_kept, tokens_recased
 from edgekit.stages.base import Config
 from edgekit.stages.prune import Prune
@@ -33,7 +34,6 @@ from edgekit.tasks.encoders import task_kind
 
 __all__ = ["Cost", "Shape", "Tables", "cost_of", "next_shape", "shape_of"]
 
-TOKENS_PER_WORD = 1.4
 TRAINING_BYTES = 16  # weights, gradients and AdamW's two moments, float32
 PROCESS_BYTES = 600_000_000  # Python with torch and Transformers loaded
 EXPORT_SECONDS = 12.0
@@ -105,13 +105,21 @@ def next_shape(
     return replace(shape, bytes=4 * parameters(shape, task)), problems
 
 
-def cost_of(before: Shape, after: Shape, stage: str, config: Config, task: Task, tables: Tables) -> Cost:
+def cost_of(
+    before: Shape,
+    after: Shape,
+    stage: str,
+    config: Config,
+    task: Task,
+    tables: Tables,
+    teachers: Sequence[Shape] = (),
+) -> Cost:
     """What a step should need. Training counts 6 operations per parameter and token, everything else 2."""
     weights = before.bytes // 4
-    tokens = _tokens(tables, ("train", "unlabeled") if stage in ("distill", "mlm-pretrain") else ("train",), task)
+    tokens = tokens_learned(tables, stage, config, task)
     if stage in ("finetune", "distill", "mlm-pretrain"):
-        table_free = (weights - _embedding_parameters(before)) * _sizes(before)[1] / _own_layers(before.config)
-        seconds = 6 * table_free * tokens * int(getattr(config, "epochs", 1)) / _operations_per_second()
+        passes = 6 * int(getattr(config, "epochs", 1)) * _computed(before) + 2 * sum(map(_computed, teachers))
+        seconds = passes * tokens / _operations_per_second()
         return Cost(after.bytes, PROCESS_BYTES + weights * TRAINING_BYTES, seconds + 3, after.bytes // 4)
     if stage in ("prune", "trim", "factorize"):
         rows = min(1.0, int(getattr(config, "samples", 256)) / max(1, len(tables.get("train", Table(())))))
@@ -125,11 +133,17 @@ def cost_of(before: Shape, after: Shape, stage: str, config: Config, task: Task,
     return Cost(after.bytes, PROCESS_BYTES // 2 + before.bytes * 3, 3, after.bytes // 4)
 
 
+def _computed(shape: Shape) -> float:
+    """Parameters that each token is multiplied by: those of layers, as often as they are computed."""
+    own = shape.bytes // 4 - _embedding_parameters(shape)
+    return own * _sizes(shape)[1] / _own_layers(shape.config)
+
+
 def _folding_seconds(shape: Shape, config: Config, task: Task, tables: Tables) -> float:
     """The folded layers alone, over texts and over each token of the vocabulary between two special ones."""
     names: tuple[SplitName, ...] = ("train", "unlabeled")
     rows = sum(len(tables[name]) for name in names if name in tables)
-    read = min(1.0, int(getattr(config, "fold_texts", 0)) / max(1, rows)) * _tokens(tables, names, task)
+    read = min(1.0, int(getattr(config, "fold_texts", 0)) / max(1, rows)) * tokens_of(tables, names, task)
     layers = (shape.bytes // 4 - _embedding_parameters(shape)) / _own_layers(shape.config)
     alone = 3 * int(str(shape.config.get("vocab_size") or 0))
     return 2 * layers * int(getattr(config, "fold_layers", 0)) * (read + alone) / _operations_per_second()
@@ -383,13 +397,6 @@ def _narrowed(shape: Shape, config: Config) -> int:
         return int(shape.bytes * width)
     embeddings = min(4 * _embedding_parameters(shape), shape.bytes)
     return int((shape.bytes - embeddings) * width + embeddings * TABLE[str(getattr(config, "embeddings", "int8"))])
-
-
-def _tokens(tables: Tables, names: tuple[SplitName, ...], task: Task) -> float:
-    if task_kind(task).pictures:
-        return float(sum(task.max_length * len(tables[name]) for name in names if name in tables))
-    texts = [text for name in names if name in tables for text in tables[name].all_texts()]
-    return sum(len(text.split()) * TOKENS_PER_WORD + 2 for text in texts)
 
 
 @cache

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from edgekit.data.table import SplitName, Table
 from edgekit.errors import EdgekitError, Problem, StageError
@@ -19,12 +21,12 @@ def tokens_recased(model: Path) -> tuple[float, list[Problem]]:
     """How many times as many tokens the model's tokenizer has once `recase` has given it letter case, and why it
     cannot; 1 where the tokenizer cannot tell yet."""
     from edgekit.nn.letter_case import give_case
-    from edgekit.nn.vocabulary import load_spec
 
-    if not (model / "tokenizer.json").is_file():
+    spec = _spec(model)
+    if spec is None:
         return 1.0, []
     try:
-        cased = give_case(load_spec(model))
+        cased = give_case(spec)
     except StageError as error:
         return 1.0, [Problem("", error.what, error.hint)]
     return cased.size / cased.first, []
@@ -34,15 +36,31 @@ def tokens_kept(model: Path, config: Prune, tables: Mapping[SplitName, Table], *
     """Tokens that `prune` will keep by its vocabulary's options; 0 where the tokenizer cannot tell. `recased`: the
     model's tokenizer was given letter case before."""
     from edgekit.nn.letter_case import give_case
-    from edgekit.nn.vocabulary import load_spec, seen_tokens
+    from edgekit.nn.vocabulary import seen_tokens
 
-    if not (model / "tokenizer.json").is_file():
+    spec = _spec(model)
+    if spec is None:
         return 0
     try:
-        spec = load_spec(model)
         spec = give_case(spec).spec if recased else spec
     except EdgekitError:  # the step itself says why
         return 0
     some = [tables[name].spread(ROWS) for name in VOCABULARY_SPLITS if name in tables]
     counts = seen_tokens(spec, [text for table in some for text in table.all_texts()])
     return len(tokens_to_keep(spec, counts, config, read_config(model)))
+
+
+def _spec(model: Path) -> dict[str, Any] | None:
+    """`tokenizer.json`, as the first step that needs one will make it of a slow tokenizer's files; None where none can
+    be had (the step itself says why)."""
+    from edgekit.nn.load import copy_tokenizer
+    from edgekit.nn.vocabulary import load_spec
+
+    try:
+        if (model / "tokenizer.json").is_file():
+            return load_spec(model)
+        with TemporaryDirectory() as folder:
+            copy_tokenizer(model, Path(folder))
+            return load_spec(Path(folder))
+    except (EdgekitError, ImportError, OSError, ValueError):
+        return None

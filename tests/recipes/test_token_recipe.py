@@ -112,13 +112,14 @@ def test_what_llama_cpp_cannot_do_is_refused_before_anything_runs(folder: Path, 
 def test_the_deep_cut_reads_capitals_and_learns_from_unlabeled_sentences(folder: Path, params: dict[str, str]) -> None:
     more = folder / "more.txt"
     more.write_text("where is my Lost Card\nplease wait for Cash\n" * 20, encoding="utf-8")
+    given = params | {"unlabeled": str(more)}
     teachers = ("finetune", "finetune-recased", "finetune-recased-b")
     quick = {"learning_rate": 0.003, "epochs": 5, "batch_size": 8}
     settings = [f"{name}.{key}={value}" for name in teachers for key, value in quick.items()]
     settings += [f"distill.{key}={value}" for key, value in {**quick, "altered_copies": 1}.items()]
     report = run(
         quick_recipe(find_recipe("token-classifier-deep"), folder / "deep.yaml"),
-        params | {"unlabeled": str(more)},
+        given,
         folder / "deep",
         overrides=[*settings, "prune.round_to=8", "prune.ffn=0.5"],
         store=folder / "store",
@@ -129,7 +130,13 @@ def test_the_deep_cut_reads_capitals_and_learns_from_unlabeled_sentences(folder:
     assert steps["recase"].facts.numbers["tokens_added"]
     assert "1 of 4 layers in the token table" in steps["prune"].facts.summary
     assert "3 -> 2 layers" in steps["prune"].facts.summary
-    assert steps["distill"].facts.numbers["teachers"] == 3
+    learned = steps["distill"].facts.numbers
+    assert (learned["teachers"], learned["unlabeled_rows"]) == (3, 40)
+    assert learned["altered_rows"] > 0
+    pruned = steps["prune"].facts.numbers
+    assert int(pruned["heads_after"]) < int(pruned["heads_before"])
+    planned = next(one for one in plan("token-classifier-deep", given).steps if one.id == "distill")
+    assert {"altered_draw": "by_word", "altered_share": 0.4}.items() <= planned.config.model_dump().items()
     assert (files["onnx-int8"].metrics["entity_f1"] or 0.0) > 0.5
     tokenizer = (folder / "deep" / "onnx-int8" / "tokenizer.json").read_text(encoding="utf-8")
     assert "ˇlost" in tokenizer

@@ -15,6 +15,7 @@ from edgekit.data.table import SplitName, Table
 from edgekit.nn.factored import size_of
 from edgekit.nn.load import load_classifier
 from edgekit.shapes import Shape, cost_of, next_shape, shape_of
+from edgekit.shapes_texts import tokens_of
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, Context
 from edgekit.stages.distill import Distill
@@ -78,6 +79,26 @@ def test_folding_costs_more_the_more_texts_it_reads(tiny: Callable[..., Path]) -
     costs = [cost_of(shape, shape, "prune", config, TASK, TABLES) for config in given]
     assert costs[0].seconds < costs[1].seconds < costs[2].seconds
     assert costs[0].memory < costs[1].memory
+
+
+def test_altered_copies_and_teachers_take_time(tiny: Callable[..., Path]) -> None:
+    shape = shape_of(Artifact.outside(tiny("bert"), TASK), TASK)
+    many: dict[SplitName, Table] = {"train": Table(TEXTS * 100_000)}
+
+    def seconds(teachers: int, **config: int) -> float:
+        return cost_of(shape, shape, "distill", Distill(epochs=2, **config), TASK, many, [shape] * teachers).seconds - 3
+
+    alone = seconds(0)
+    assert seconds(0, altered_copies=3) == pytest.approx(4 * alone)
+    assert seconds(3) == pytest.approx(1.5 * alone)  # each a forward pass: a sixth of two epochs
+
+
+def test_a_chinese_character_is_a_token_and_what_is_cut_off_is_none(tiny: Callable[..., Path]) -> None:
+    tables: dict[SplitName, Table] = {"train": Table(("我的卡丢了。", "where is it")), "test": Table(("我" * 400,))}
+    assert tokens_of(tables, ("train",), TASK) == pytest.approx(1.4 + 5 + 2 + 3 * 1.4 + 2)
+    assert tokens_of(tables, ("test",), TASK) == TASK.max_length
+    windows = Task(kind="question-answering", max_length=16)
+    assert tokens_of(tables, ("test",), windows) > 400
 
 
 def test_of_pictures_folding_and_letter_case_are_refused_and_the_plan_goes_on(tmp_path: Path) -> None:

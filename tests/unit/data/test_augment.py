@@ -55,3 +55,36 @@ def test_nothing_is_swapped_at_a_share_of_none() -> None:
     table = Table(("a b c d e f g h",))
     found = altered(table, 50, 0, share=0.0, draw="by_word")
     assert all(sorted(text.split()) == text.split() for text in found.texts)
+
+
+def test_a_seed_always_draws_the_same() -> None:
+    """Whatever order a set has in this process: a teacher's answers on disk are of these texts."""
+    table = Table(("the card of Anna is lost in Paris today", "where did the money of Bob go"))
+    found = altered(table, 1, 0, share=0.5, draw="by_word", more=Table(("Oslo and Rome, a heron!",)))
+    assert found.texts == ("the card of Anna is lost in Paris today", "where did the where of Rome go")
+
+
+def test_the_share_is_that_of_words_that_change() -> None:
+    table = Table(("a " * 4000,))
+    found = altered(table, 1, 0, share=0.4, draw="by_word", more=Table((" ".join(f"{i}" for i in range(10)),)))
+    words = found.texts[0].split()
+    assert 0.34 < sum(word != "a" for word in words) / len(words) < 0.4  # one in eleven stays "a"
+
+
+def test_capitals_behind_punctuation_and_bare_words() -> None:
+    table = Table(('word "Paris word',))
+    found = altered(table, 100, 0, share=1.0, draw="by_word", more=Table(("(Rome), @Oslo; heron. -- don't",)))
+    words = {word for text in found.texts for word in text.split()}
+    assert words == {"word", '"Paris', "Rome", "Oslo", "heron", "don't"}
+    assert all(text.split()[1] in ('"Paris', "Rome", "Oslo") for text in found.texts if len(text.split()) == 3)
+
+
+def test_a_sentence_without_spaces_is_no_word() -> None:
+    table = Table(("我 的 卡 丢 了",))
+    found = altered(table, 20, 0, share=1.0, draw="by_word", more=Table(("请问我的卡在哪里", "钱")))
+    assert {word for text in found.texts for word in text.split()} <= {*"我的卡丢了钱"}
+
+
+def test_odd_tables_give_as_many_copies() -> None:
+    for texts, more in (((" ",), None), (("a",), Table((" ", "!?"))), (("!", "A"), Table(())), ((), Table(("a",)))):
+        assert len(altered(Table(texts), 2, 0, share=1.0, draw="by_word", more=more)) == 2 * len(texts)

@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from edgekit.artifact import Artifact, Task
+from edgekit.data.augment import altered
 from edgekit.data.table import Table
 from edgekit.errors import DataError, StageError
 from edgekit.nn import load
@@ -97,7 +98,7 @@ def test_by_word_altered_copies_have_words_of_the_unlabeled_texts_too(
         altering = {"altered_copies": 1, "altered_share": 0.5, "altered_draw": draw}
         run(tiny("bert", layers=1), tmp_path / draw, given, epochs=1, **altering)
     copies = [table.texts[len(TRAIN) + len(more) :] for table in told]
-    assert [len(texts) for texts in copies] == [len(TRAIN)] * 2
+    assert copies == [altered(TRAIN, 1, 0, share=0.5, draw=draw, more=more).texts for draw in ("by_use", "by_word")]
     assert [any("heron" in text for text in texts) for texts in copies] == [False, True]
 
 

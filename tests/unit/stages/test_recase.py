@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,17 @@ def test_what_cannot_be_recased_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     factorize(Artifact.outside(tiny("bert"), TASK), Factorize(modules=("embedding",), round_to=2), thin, context)
     with pytest.raises(StageError, match="two thin matrices"):
         recased(thin, tmp_path / "b")
+
+
+def test_the_plan_refuses_a_cased_tokenizer_in_a_slow_ones_files(tiny: Tiny) -> None:
+    source = tiny("bert")
+    (source / "tokenizer.json").unlink()
+    shape = shape_of(Artifact.outside(source, TASK), TASK)
+    assert next_shape(shape, "recase", Recase(), TASK, source, {})[1] == []
+    settings = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (source / "tokenizer_config.json").write_text(json.dumps({**settings, "do_lower_case": False}), encoding="utf-8")
+    [problem] = next_shape(shape, "recase", Recase(), TASK, source, {})[1]
+    assert problem.what == "this tokenizer tells letter case already"
 
 
 def test_the_plan_knows_its_size_and_what_it_rules_out(tiny: Tiny, tmp_path: Path) -> None:
