@@ -25,6 +25,7 @@ from edgekit.nn.families import Family, family_of
 from edgekit.nn.fold import unfoldable
 from edgekit.nn.load import Edits, read_edits
 from edgekit.nn.qat import int4_block
+from edgekit.nn.structure import SHARED
 from edgekit.pictures import picture_shape, picture_tokens
 from edgekit.shapes_texts import tokens_learned, tokens_of
 from edgekit.shapes_vocabulary import tokens_kept, tokens_recased
@@ -89,6 +90,7 @@ def next_shape(
         if config.vocabulary and (kept := tokens_kept(model, config, tables, recased=shape.recased)):
             shape = replace(shape, config={**shape.config, "vocab_size": kept})
     elif stage == "trim":
+        problems += _shared_problems(shape, stage)
         shape = _trimmed(shape, config)
     elif stage == "recase":
         shape, obstacles = _recased(shape, model)
@@ -96,6 +98,8 @@ def next_shape(
     elif stage == "student":
         shape = _student(shape, config)
     elif stage == "factorize":
+        if getattr(config, "method", "") == "curvature" or getattr(config, "versus", "") == "pruning":
+            problems += _shared_problems(shape, stage)
         left = {part: shape.ranks.get(part, 1.0) * _budget(config) for part in getattr(config, "modules", ())}
         shape = replace(shape, ranks={**shape.ranks, **left})
     elif stage == "export":
@@ -298,6 +302,16 @@ def _layer_problems(shape: Shape, config: Config) -> list[Problem]:
         what = f"keep_layers is {keep}, but there are {groups} groups of shared layers, each computed at least once"
         problems.append(Problem("keep_layers", what, f"keep at least {groups}"))
     return problems
+
+
+def _shared_problems(shape: Shape, stage: str) -> list[Problem]:
+    """Where one set of weights is several layers, no layer has a size of its own, nor a repair of its own."""
+    if _own_layers(shape.config) == _sizes(shape)[1]:
+        return []
+    hint = (
+        "use prune, which cuts all of them alike" if stage == "trim" else "use method whitened, and versus none or auto"
+    )
+    return [Problem("", SHARED, hint)]
 
 
 def _unfoldable(shape: Shape) -> Problem | None:

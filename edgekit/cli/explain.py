@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "show"]
 
+LENGTH = 32  # tokens of a text, where none are given
 MOST, OPERATORS = 8, 14  # layers in float and operators that are listed; --json has all
 
 
@@ -24,9 +25,7 @@ MOST, OPERATORS = 8, 14  # layers in float and operators that are listed; --json
 @click.option(
     "--length",
     type=click.IntRange(2, 8192),
-    default=32,
-    show_default=True,
-    help="Tokens of a text.",
+    help="Tokens of a text; 32, or as many as the file takes.",
 )
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads; 0: physical cores, at most 4.")
 @click.option("--profile/--no-profile", default=True, help="Run the file and time its operators (ONNX, OpenVINO).")
@@ -36,7 +35,7 @@ def command(
     artifact: str,
     parent: str | None,
     batch: int,
-    length: int,
+    length: int | None,
     threads: int,
     profile: bool,
     store: Path | None,
@@ -62,7 +61,7 @@ def command(
 
     found = find_artifact(artifact, store)
     other = find_artifact(parent, store) if parent else None
-    most = min([length, *(a.task.max_length for a in (found, other) if a and a.task)])
+    most = length or min([LENGTH, *(a.task.max_length for a in (found, other) if a and a.task)])
     if found.task and of_pictures(found.task.kind):
         most = found.task.max_length
     shape = (batch, most, threads or default_threads())

@@ -1,17 +1,24 @@
-"""Measuring a table of costs: one export, narrowed in the graph to a few structures, timed by turns."""
+"""Measuring a table of costs: files of a few structures, timed by turns.
+
+Where ONNX Runtime has an operator for the attention, one export is narrowed in the graph, which takes no time. The
+graphs of DeBERTa, MPNet and ModernBERT do not say where a head begins: there the model is narrowed, and exported each
+time.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from edgekit.artifact import Artifact, Facts, Manifest, Task
 from edgekit.data.table import Table
+from edgekit.errors import StageError
 from edgekit.formats.cost_table import CostTable, Curve, Precision, fit, knots
 from edgekit.nn.structure import Structure, Widths, widths_of
 from edgekit.progress import Progress, Silent
@@ -25,16 +32,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from edgekit.formats.onnx_narrow import LayerNames
+    from edgekit.nn.narrow import Width
 
 __all__ = ["Probes", "designed", "measure_costs", "random_structures"]
 
 
+class Writer(Protocol):
+    """Writes the f32 ONNX file of a structure."""
+
+    def __call__(self, structure: Structure, file: Path) -> None: ...
+
+
 @dataclass(frozen=True)
 class Probes:
-    """An exported encoder, to be narrowed and timed: its graph, the folder it came from, and what it is fed."""
+    """An encoder, to be narrowed and timed: what writes its files, the folder it came from, and what it is fed."""
 
-    graph: onnx.ModelProto
-    names: Sequence[LayerNames]
+    write: Writer
     widths: Widths
     source: Path
     task: Task
@@ -58,51 +71,90 @@ class Probes:
         seconds: float = 4.0,
         transport: Transport = LOCAL,
     ) -> Probes:
-        """Export `model` (from the folder `source`) once. `length` 0: lengths are those of the table's texts; `seconds`
-        that a sitting takes."""
-        import onnx
-
-        from edgekit.formats.onnx_encoder import write_onnx
-        from edgekit.formats.onnx_narrow import layer_names
+        """Of `model`, from the folder `source`. `length` 0: lengths are those of the table's texts; `seconds` that a
+        sitting takes."""
         from edgekit.schedule import choose_rows, fixed_length
 
         rows = table.take(choose_rows(table, Workload(batch=batch, throughput_batches=(), items=32)))
         fed = fixed_length(rows, length) if length else rows
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.onnx"
-            write_onnx(model, task, file)
-            graph = onnx.load(str(file))
             draft = _artifact(source, Path(folder), task)
             feed = Feed(inputs_of(draft, fed, length or None), threads, batch, seconds)
-        return cls(graph, layer_names(model), widths_of(model), source, task, feed, precision, transport)
+        return cls(_writer(model, task), widths_of(model), source, task, feed, precision, transport)
 
     def time(self, structures: Sequence[Structure], progress: Progress | None = None) -> Relative:
         """Times of the structures, named by their numbers, against the whole model, named "whole"."""
         with tempfile.TemporaryDirectory() as folder:
-            files = {"whole": self._write(Path(folder) / "whole", self.widths.whole)}
-            for number, structure in enumerate(structures):
-                files[str(number)] = self._write(Path(folder) / str(number), structure)
+            named = {"whole": self.widths.whole} | {str(at): structure for at, structure in enumerate(structures)}
+            each = (progress or Silent()).track(named.items(), "files", len(named))
+            files = {name: self._write(Path(folder) / name, structure) for name, structure in each}
             runtimes = self.runtimes or RUNTIMES
             return relative_times(
                 files, "whole", self.feed, transport=self.transport, runtimes=runtimes, progress=progress
             )
 
     def _write(self, folder: Path, structure: Structure) -> Artifact:
-        import onnx
-
-        from edgekit.formats.onnx_narrow import narrow_graph
         from edgekit.formats.onnx_quantize import quantize_onnx
 
         folder.mkdir()
-        narrowed = onnx.ModelProto()
-        narrowed.CopyFrom(self.graph)
-        narrow_graph(narrowed, self.names, structure.heads, structure.ffn, self.widths.head_size)
         file = folder / "model.onnx"
-        onnx.save(narrowed, str(file))
+        self.write(structure, file)
         if self.precision == "int8":
             quantize_onnx(file, folder / "int8.onnx", "int8-dynamic")
             (folder / "int8.onnx").replace(file)
         return _artifact(self.source, folder, self.task)
+
+
+def _writer(model: PreTrainedModel, task: Task) -> Writer:
+    """In the graph where that can be done, else in the model."""
+    import onnx
+
+    from edgekit.formats.onnx_encoder import write_onnx
+    from edgekit.formats.onnx_narrow import layer_names
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        write_onnx(deepcopy(model), task, file)  # it changes how a model computes its attention
+        in_graph = _GraphWriter(onnx.load(str(file)), layer_names(model), widths_of(model))
+        try:
+            in_graph(in_graph.widths.whole, file)
+        except StageError:
+            return _ModelWriter(model, task)
+    return in_graph
+
+
+@dataclass(frozen=True)
+class _GraphWriter:
+    graph: onnx.ModelProto
+    names: Sequence[LayerNames]
+    widths: Widths
+
+    def __call__(self, structure: Structure, file: Path) -> None:
+        import onnx
+
+        from edgekit.formats.onnx_narrow import narrow_graph
+
+        narrowed = onnx.ModelProto()
+        narrowed.CopyFrom(self.graph)
+        narrow_graph(narrowed, self.names, structure.heads, structure.ffn, self.widths.head_size)
+        onnx.save(narrowed, str(file))
+
+
+@dataclass(frozen=True)
+class _ModelWriter:
+    model: PreTrainedModel
+    task: Task
+
+    def __call__(self, structure: Structure, file: Path) -> None:
+        import torch
+
+        from edgekit.formats.onnx_encoder import write_onnx
+        from edgekit.nn.narrow import narrow
+
+        model = deepcopy(self.model)
+        sizes: dict[Width, tuple[int, ...]] = {"heads": structure.heads, "ffn": structure.ffn}
+        narrow(model, {width: {i: torch.arange(n) for i, n in enumerate(each)} for width, each in sizes.items()})
+        write_onnx(model, self.task, file)
 
 
 def measure_costs(probes: Probes, unit: int, *, seed: int = 0, progress: Progress | None = None) -> CostTable:

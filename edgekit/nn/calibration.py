@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Calibration", "Loss", "Moments", "calibrate", "groups", "input_moments", "run", "taps"]
+__all__ = ["Calibration", "Loss", "Moments", "calibrate", "groups", "input_moments", "run", "taps", "unexercised"]
 
 
 Loss = Callable[["torch.Tensor"], "torch.Tensor"]  # of what a model puts out
@@ -189,6 +189,21 @@ def input_moments(
         moments.mean /= moments.weight
         moments.second /= moments.weight
     return found
+
+
+def unexercised(model: PreTrainedModel, calibration: Calibration) -> list[str]:
+    """Paths of the encoder's linear layers that no example exercises: they are not called, or read nothing but zeros
+    (behind a ReLU that never opens, for one), so that data say nothing of them. Ends with the first batch in which all
+    are."""
+    from edgekit.nn.sparsity import encoder_linears
+
+    left = list(encoder_linears(model))
+    with taps(model, left) as seen:
+        for _ in run(model, calibration, None, ""):
+            left = [path for path in left if not any(bool(x.any()) for x, _ in seen.get(path, ()))]
+            if not left:
+                break
+    return left
 
 
 def _norms_after(model: PreTrainedModel) -> dict[str, str]:

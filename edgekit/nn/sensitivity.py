@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgekit.nn.calibration import Calibration
-from edgekit.nn.capture import capture, capture_inputs
+from edgekit.nn.calibration import Calibration, taps
 from edgekit.nn.head import output_of
 from edgekit.progress import Progress, Silent
 
@@ -88,12 +87,12 @@ def token_weights(
 def _gradients(
     model: PreTrainedModel, paths: Sequence[str], calibration: Calibration, seed: int, progress: Progress | None
 ) -> Iterator[dict[str, tuple[torch.Tensor, torch.Tensor]]]:
-    """Of each batch's real tokens, what the layers at `paths` read (tokens, in), and g (tokens, out)."""
+    """Of each batch's real tokens, what the layers at `paths` read (tokens, in), and g (tokens, out). Of a layer that
+    is called again for positions (`layers.part_call`), its first call, for the text."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    modules = {path: model.get_submodule(path) for path in paths}
-    with torch.enable_grad(), capture_inputs(modules) as read, capture(modules) as written:
+    with torch.enable_grad(), taps(model, paths) as calls:
         batches = (progress or Silent()).track(calibration, "sensitivity", len(calibration))
         for (inputs, _), real in zip(batches, calibration.masks(), strict=True):
             logits = output_of(model, {name: tensor.to(model.device) for name, tensor in inputs.items()})
@@ -102,8 +101,9 @@ def _gradients(
             mask = real.to(logits.device)
             if logits.ndim == 3:  # an answer for each token
                 drawn = drawn * mask[..., None]
-            gradients = torch.autograd.grad((logits * drawn).sum(), [written[path] for path in paths])
-            yield {p: (read[p].detach()[mask], g[mask]) for p, g in zip(paths, gradients, strict=True)}
+            read, written = zip(*(calls[path][0] for path in paths), strict=True)
+            gradients = torch.autograd.grad((logits * drawn).sum(), written)
+            yield {p: (x.detach()[mask], g[mask]) for p, x, g in zip(paths, read, gradients, strict=True)}
 
 
 def _add(sums: dict[str, _Sums], path: str, x: torch.Tensor, g: torch.Tensor) -> None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Cost", "Ladders", "Structure", "Widths", "best_structure", "find_ladders", "widths_of"]
+__all__ = ["SHARED", "Cost", "Ladders", "Structure", "Widths", "best_structure", "find_ladders", "widths_of"]
+
+SHARED = "the layers share their weights, so that none can be cut alone"
 
 
 class Structure(Frozen):
@@ -80,16 +82,15 @@ class Ladders:
 
 def widths_of(model: PreTrainedModel) -> Widths:
     """Raises StageError where layers differ, or share their weights."""
-    from edgekit.nn.load import encoder_layers
+    from edgekit.nn.layers import depth, encoder_layers
     from edgekit.nn.surgery import ffn_width, head_count, head_size, part
 
     layers = range(len(encoder_layers(model)))
     heads, ffn = {head_count(model, i) for i in layers}, {ffn_width(model, i) for i in layers}
     if len(heads) > 1 or len(ffn) > 1:
         raise StageError("the layers have different widths already", hint="trim the model from before it was pruned")
-    shared = len({id(part(model, i, "query")) for i in layers}) < len(layers)
-    if shared:
-        raise StageError("the layers share their weights, so that none can be cut alone", hint="use edgekit prune")
+    if depth(model) > len(layers):
+        raise StageError(SHARED, hint="use edgekit prune")
     hidden = int(getattr(part(model, 0, "attention_output"), "out_features"))  # noqa: B009 (a module's attribute)
     return Widths(layers=len(layers), hidden=hidden, heads=heads.pop(), head_size=head_size(model), ffn=ffn.pop())
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from edgekit.data.table import Table
     from edgekit.nn.calibration import Calibration
 
-__all__ = ["draw", "draw_all"]
+__all__ = ["UNEXERCISED", "draw", "draw_all", "unexercised_note"]
+
+UNEXERCISED = "the calibration data never exercise it: all that it reads is zero"
+NAMED = 3  # layers that a note names
 
 
 def draw(
@@ -22,7 +25,8 @@ def draw(
 ) -> Calibration:
     """`count` examples of the training data (else of the unlabeled), encoded with the tokenizer in `folder`.
 
-    `folder` needs tokenizer.json and config.json. Raises StageError where the step has neither data set.
+    `folder` needs tokenizer.json and config.json. Raises StageError where the step has neither data set, ModelError for
+    texts longer than the model takes.
     """
     return _drawn(context.calibration(), source, folder, model, context, count, batch_size, seed)
 
@@ -42,6 +46,18 @@ def draw_all(
     ]
 
 
+def unexercised_note(model: PreTrainedModel, calibration: Calibration) -> tuple[str, ...]:
+    """A warning for layers that no example exercises; none where all are."""
+    from edgekit.nn.calibration import unexercised
+
+    found = unexercised(model, calibration)
+    if not found:
+        return ()
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    what = f"the calibration data never exercise {', '.join(found[:NAMED])}{more}: all that is read there is zero"
+    return (f"{what}, so that the data do not tell what may go",)
+
+
 def _drawn(
     table: Table,
     source: Artifact,
@@ -52,6 +68,7 @@ def _drawn(
     batch_size: int,
     seed: int,
 ) -> Calibration:
+    from edgekit.nn.architecture import check_task
     from edgekit.nn.calibration import calibrate
 
     labels = tuple(model.config.id2label[i] for i in range(model.config.num_labels))
@@ -59,4 +76,5 @@ def _drawn(
     if task is None:
         limit = min(128, model.config.max_position_embeddings - 2)
         task = Task(labels=labels, max_length=limit, pair=table.pairs is not None)
+    check_task(source.path, task)
     return calibrate(folder, table, task, model_labels=labels, count=count, batch_size=batch_size, seed=seed)

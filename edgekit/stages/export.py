@@ -58,9 +58,12 @@ def export(source: Artifact, config: Export, out: Path, context: Context) -> Out
     """Export `source` (hf) to `config.format`.
 
     Raises ParityError where the file's logits differ from torch's beyond the tolerance on real inputs, StageError where
-    the format cannot express the model.
+    the format cannot express the model, ModelError for texts longer than it takes.
     """
+    from edgekit.nn.architecture import check_task
+
     task = require_task(source)
+    check_task(source.path, task)
     context.progress.say(f"exporting to {config.format}")
     notes = _write(source, task, config, out)
     write_deployable(source, task, out, config.format)

@@ -109,7 +109,7 @@ def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outco
     from edgekit.nn.layers import backbone
     from edgekit.nn.load import copy_tokenizer, is_trained, load_classifier, save_model
     from edgekit.nn.surgery import settle
-    from edgekit.stages.calibration import draw
+    from edgekit.stages.calibration import draw, unexercised_note
 
     kind = kind_of(source, context)
     trained = is_trained(source.path, kind)
@@ -125,6 +125,7 @@ def prune(source: Artifact, config: Prune, out: Path, context: Context) -> Outco
     calibration = None
     if _needs_data(config):
         calibration = draw(source, out, model, context, config.samples, config.batch_size, config.seed)
+        log.warnings += unexercised_note(model, calibration)
     scores = _scores(model, config, calibration, trained, context, log)
     folded = _fold(model, source, config, out, context, log)
     kept = _drop_layers(model, folded, config, calibration, context, log)

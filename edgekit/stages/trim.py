@@ -69,7 +69,7 @@ def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome
     from edgekit.nn.load import is_trained, load_classifier, save_model
     from edgekit.nn.structure import widths_of
     from edgekit.nn.surgery import settle
-    from edgekit.stages.calibration import draw
+    from edgekit.stages.calibration import draw, unexercised_note
 
     if not is_trained(source.path, kind_of(source, context)):
         raise StageError("trim follows a trained model, and this one has no head yet", hint="fine-tune it first")
@@ -91,7 +91,9 @@ def trim(source: Artifact, config: Trim, out: Path, context: Context) -> Outcome
     save_model(cut.model, out, tokenizer_from=source.path, edits=settle(cut.model))
     if table is not None:
         (out / COSTS).write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return Outcome("hf", _facts(widths, cut.structure, table, numbers), source.task or context.task)
+    facts = _facts(widths, cut.structure, table, numbers)
+    facts = facts.model_copy(update={"warnings": (*facts.warnings, *unexercised_note(model, calibration))})
+    return Outcome("hf", facts, source.task or context.task)
 
 
 @dataclass(frozen=True)
@@ -153,11 +155,15 @@ def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Tri
         table = given_costs(config.costs, foreign=config.foreign_costs)
         table.check(widths, config.precision, threads, config.batch)
         return table
+    task = require_task(source)
+    if config.length > task.max_length:
+        what = f"length is {config.length}, and the model's texts have at most {task.max_length} tokens"
+        raise StageError(what, hint="a smaller length, or 0 for the lengths of the calibration texts")
     context.progress.say("measuring what heads and neurons cost; keep the machine otherwise idle")
     probes = Probes.of(
-        deepcopy(model),  # the export changes how a model computes its attention
+        model,
         source.path,
-        require_task(source),
+        task,
         context.calibration(),
         threads=threads,
         batch=config.batch,

@@ -21,6 +21,7 @@ from edgekit.nn.narrow import narrow
 from edgekit.nn.sensitivity import sensitivities, token_weights
 from edgekit.nn.structure import Structure, Widths, best_structure, find_ladders, widths_of
 from edgekit.nn.surgery import part, part_path, prune_heads, resize_ffn
+from tests.tiny_architectures import write_architecture
 
 Tiny = Callable[..., Path]
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
@@ -174,3 +175,19 @@ def test_uneven_layers_are_refused(tiny: Tiny) -> None:
         widths_of(model)
     prune_heads(model, 0, torch.arange(2))
     assert len(encoder_layers(model)) == 2 and part_path(model, 1, "ffn_down").endswith("1.output.dense")
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_layers_that_share_their_weights_are_refused(tmp_path: Path, groups: int) -> None:
+    model = load_classifier(write_architecture(tmp_path / "albert", "albert", layers=4, num_hidden_groups=groups))
+    with pytest.raises(StageError, match="share their weights"):
+        widths_of(model)
+
+
+def test_a_layer_that_reads_positions_too_is_seen_at_the_text(tmp_path: Path) -> None:
+    """DeBERTa makes keys a second time, of relative positions; of the text they read what values read."""
+    folder = write_architecture(tmp_path / "deberta", "deberta-v2")
+    model, examples = load_classifier(folder), calibration(folder)
+    key, value = part_path(model, 0, "key"), part_path(model, 0, "value")
+    tokens = [len(weight) for weight in token_weights(model, [key, value], examples)[key]]
+    assert tokens == [int(mask.sum()) for mask in examples.masks()]

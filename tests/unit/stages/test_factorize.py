@@ -11,12 +11,16 @@ from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import StageError
 from edgekit.nn.load import load_classifier, read_edits
+from edgekit.shapes import next_shape, shape_of
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.factorize import Factorize, factorize
+from edgekit.stages.trim import Trim
+from tests.tiny_architectures import ARCHITECTURES, write_architecture
 
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 TEXTS = ("my card is lost", "where is my money?", "please top up", "cash rate not arrived", "transfer waiting when")
 TRAIN = Table(TEXTS * 4, labels=("LABEL_0", "LABEL_2", "LABEL_1", "LABEL_0", "LABEL_1") * 4, name="train")
+TASK = Task(labels=LABELS, max_length=16)
 Tiny = Callable[..., Path]
 
 
@@ -53,6 +57,35 @@ def test_whitened_answers_are_closer_than_those_of_svd(any_family: Path, tmp_pat
         factorized(any_family, folder, method=method, modules=("ffn",), budget=0.57, round_to=12, versus="none")
         errors[method] = float((logits(folder) - logits(any_family)).square().mean())
     assert errors["whitened"] < errors["svd"]
+
+
+@pytest.mark.parametrize("name", sorted({*ARCHITECTURES} - {"albert"}))
+def test_curvature_on_attention_and_ffn_of_every_architecture(tmp_path: Path, name: str) -> None:
+    folder, out = write_architecture(tmp_path / name, name), tmp_path / "out"
+    out.mkdir()
+    config = Factorize(modules=("attention", "ffn"), method="curvature", versus="none", budget=0.6, round_to=2)
+    outcome = factorize(Artifact.outside(folder, TASK), config, out, Context(data={"train": TRAIN}, task=TASK))
+    assert outcome.facts.changed
+    assert read_edits(out).low_rank
+
+
+def test_layers_that_share_their_weights(tmp_path: Path) -> None:
+    """None can be repaired alone, nor pruned alone to be compared with; the output of all of them can be kept."""
+    folder = write_architecture(tmp_path / "albert", "albert", layers=4)
+    source, context = Artifact.outside(folder, TASK), Context(data={"train": TRAIN}, task=TASK)
+    shape, config = shape_of(source, TASK), Factorize(modules=("ffn",), budget=0.5, round_to=2)
+    (tmp_path / "out").mkdir()
+    facts = factorize(source, config, tmp_path / "out", context).facts
+    assert facts.changed
+    assert "not compared with pruning: the layers share their weights" in facts.warnings[0]
+    assert next_shape(shape, "factorize", config, TASK, folder, {})[1] == []
+    for change in ({"method": "curvature"}, {"versus": "pruning"}):
+        refused = config.model_copy(update=change)
+        with pytest.raises(StageError, match="share their weights"):
+            factorize(source, refused, tmp_path / "out", context)
+        assert "share their weights" in next_shape(shape, "factorize", refused, TASK, folder, {})[1][0].what
+    [problem] = next_shape(shape, "trim", Trim(), TASK, folder, {})[1]
+    assert problem.hint == "use prune, which cuts all of them alike"
 
 
 def test_energy_sets_ranks_layer_by_layer(tiny: Tiny, tmp_path: Path) -> None:
