@@ -181,10 +181,12 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
     if not stage.reads:
         return {}, None
     sources: dict[SplitName, str] = {name: values.get(name) or "" for name in stage.reads}
+    must = "validation" in stage.needs
     if stage.task != "text-classification":
         length = values["max_length"]
         task = Task(kind=stage.task, max_length=length) if length else None
-        return load_splits(sources, columns_of(stage.task, values["text_column"])).tables, task
+        columns = columns_of(stage.task, values["text_column"])
+        return load_splits(sources, columns, must_validate=must).tables, task
     columns = columns_of(
         values["task"],
         values["text_column"],
@@ -192,7 +194,8 @@ def _data(stage: Stage, values: dict[str, Any]) -> tuple[Mapping[SplitName, Tabl
         values["label_column"],
         labelled=bool(stage.needs),  # who trains needs them to choose the epoch by
     )
-    splits = load_splits(sources, columns.model_copy(update={"lines": not stage.long_texts}))
+    columns = columns.model_copy(update={"lines": not stage.long_texts})
+    splits = load_splits(sources, columns, must_validate=must)
     task = Task(
         kind=values["task"],
         labels=(),

@@ -25,19 +25,25 @@ class Splits:
     notes: tuple[str, ...] = ()
 
 
-def load_splits(sources: Mapping[SplitName, str], columns: Columns) -> Splits:
+def load_splits(sources: Mapping[SplitName, str], columns: Columns, *, must_validate: bool = True) -> Splits:
     """Load every split that is given. A missing validation set is held out of the training rows, class by class; a
     missing test set is the validation set, and a note says so.
 
-    Raises DataError for what cannot be read, and for a validation or test label that the training data do not have.
+    Raises DataError for what cannot be read, for a validation or test label that the training data do not have, and
+    where too few training rows are there to hold any out, if something `must_validate`.
     """
     tables = {name: _load(name, source, columns) for name, source in sources.items() if source}
     notes = []
     if "train" in tables and "validation" not in tables:
-        tables["train"], tables["validation"] = _hold_out(tables["train"])
-        count = len(tables["validation"])
-        each = {"class": " of each label", "answers": " of the contexts"}.get(columns.label_kind, "")
-        notes.append(f"no validation data given: {count} rows ({HELD_OUT:.0%}{each}) are held out of the training data")
+        kept, held = _hold_out(tables["train"])
+        if not len(held) and must_validate:
+            what = f"{tables['train'].name}: too few rows to hold any out for validation"
+            raise DataError(what, hint="give --validation FILE")
+        if len(held):
+            tables |= {"train": kept, "validation": held}
+            each = {"class": " of each label", "answers": " of the contexts"}.get(columns.label_kind, "")
+            share = f"{len(held)} rows ({HELD_OUT:.0%}{each})"
+            notes.append(f"no validation data given: {share} are held out of the training data")
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables["validation"]
         notes.append("no test data given: the figures are of the validation data, which also chose the weights")
@@ -76,8 +82,6 @@ def _hold_out_contexts(train: Table) -> tuple[Table, Table]:
 
 
 def _parted(train: Table, held: set[int]) -> tuple[Table, Table]:
-    if not held:
-        raise DataError(f"{train.name}: too few rows to hold any out for validation", hint="give --validation FILE")
     kept = [row for row in range(len(train)) if row not in held]
     return train.take(kept), train.take(sorted(held))
 

@@ -51,6 +51,9 @@ def give_case(spec: Spec) -> Cased:
     tokenizer.normalizer = normalizers.Sequence([*accents, *rules, tokenizer.normalizer])
     cased: Spec = json.loads(tokenizer.to_str())
     doubled, first = [token for token in starts if token[0] in capitals], max(old.values()) + 1
+    if not doubled:
+        what = "no token of this tokenizer can start a word with a letter that has a capital"
+        raise StageError(what, hint="leave the step out")
     new = {MARK + token: first + place for place, token in enumerate(doubled)}
     cased["model"]["vocab"] = old | new  # with added tokens: of others the library numbers anew by what is in here
     cased["model"]["max_input_chars_per_word"] += 1

@@ -117,6 +117,7 @@ def changed(change: Callable[[Spec], object]) -> Spec:
         (changed(lambda spec: spec.update(pre_tokenizer={"type": "Whitespace"})), "WordPiece with others"),
         (changed(lambda spec: spec.update(normalizer=None)), "WordPiece with others"),
         (json.loads(Tokenizer(models.BPE()).to_str()), "this one is BPE"),
+        (changed(lambda spec: spec["model"].update(vocab={"[UNK]": 0, "我": 1, "很": 2})), "letter that has a capital"),
         (with_added("covid", normalized=True), "looked for in normalized text"),
     ],
 )
