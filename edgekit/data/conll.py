@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from edgekit.data.rows import MAX_PROBLEMS
 from edgekit.errors import DataError, Problem
 
 __all__ = ["read_conll"]
 
-MAX_PROBLEMS = 10  # lines shown at once
 SPACE = " \t\r"  # not all of Unicode's: some words are nothing else
 DOCUMENT = "-DOCSTART-"  # CoNLL-2003's line between documents
 Line = tuple[int, list[str]]  # its number, from 1, and its fields
