@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from edgekit.data.rows import Row, raise_broken
@@ -10,12 +11,14 @@ from edgekit.errors import Problem
 
 __all__ = ["read_jsonl"]
 
+LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e]")  # none stands inside of JSON's texts, as Unicode's others may
+
 
 def read_jsonl(path: Path, text: str) -> tuple[list[str], list[Row]]:
     """The columns of all rows, and the rows. Raises DataError for lines that are no object."""
     records: list[Row] = []
     broken: list[Problem] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(LINE_END.split(text), 1):
         if not line.strip():
             continue
         try:

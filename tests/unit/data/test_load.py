@@ -207,3 +207,9 @@ def test_scored_pairs_without_validation_data_have_some_held_out(tmp_path: Path)
     splits = load_splits({"train": str(file)}, Columns(text="a", pair="b", label="score", label_kind="score"))
     assert (len(splits.tables["train"]), len(splits.tables["validation"])) == (36, 4)
     assert "4 rows (10%) are held out" in splits.notes[0]
+
+
+def test_plain_text_has_a_text_a_line_whatever_ends_lines_in_unicode(tmp_path: Path) -> None:
+    text = "one\u2028two\u2029three\u0085four"
+    table = load_table(write(tmp_path, "a.txt", f"{text}\r\nfive\n"), Columns(lines=True))
+    assert table.texts == (text, "five")
