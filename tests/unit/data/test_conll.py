@@ -3,7 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edgekit.data.conll import read_conll
 from edgekit.data.load import Columns, load_table
 from edgekit.data.splits import load_splits
 from edgekit.errors import DataError
@@ -19,6 +22,14 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+@given(st.lists(st.text(alphabet="a\u00a0\u3000\u2028\u0085 ", min_size=1, max_size=6), min_size=1, max_size=4))
+def test_words_of_odd_spaces_are_read_as_they_are(words: list[str]) -> None:
+    words = [word.strip() or "\u3000" for word in "".join(words).split(" ") if word]
+    text = "".join(f"{word} O\n" for word in words) or "a O\n"
+    (row,) = read_conll(Path("a.conll"), text)[1]
+    assert row["tokens"] == (words or ["a"])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "texts", "labels"),
     [
@@ -26,6 +37,9 @@ def write(path: Path, text: str) -> str:
         ("a.annotated", WNUT.replace("\n", "\r\n"), ("Empire State =", "#photography \u3000"), None),
         ("a.iob2", UNER, ("長榮 在", "#"), ("B-ORG O", "O")),
         ("a.txt2", CONLL, ("# EU",), ("O B-ORG",)),
+        ("a.conll", "\u3000 O\r\n10\u00a0km  B-x \r\n", ("\u3000 10\u00a0km",), ("O B-x",)),
+        ("a.conll", "one\u2028two\u0085three O\n", ("one\u2028two\u0085three",), ("O",)),
+        ("a.conll", "in\u00a0O\nRome\u00a0B-x\u00a0\n", ("in Rome",), ("O B-x",)),  # parted by nothing else
         ("a.jsonl", '{"tokens": ["New York", "!"], "labels": ["B-x", "O"]}', ("New\u00a0York !",), ("B-x O",)),
     ],
 )
