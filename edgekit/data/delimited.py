@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from edgekit.data.rows import Row, raise_broken
 from edgekit.errors import DataError, Problem
 
 __all__ = ["read_delimited"]
 
+LONGEST = 2**31 - 1  # characters of a field; Python's own limit is 131,072
+
 
 def read_delimited(path: Path, text: str, tabs: bool, named: Sequence[str]) -> tuple[list[str], list[Row]]:
     """The columns and the rows of a csv file, or with `tabs` a tsv file. Where all of `named` are numbers that are no
-    columns, the file has no header. Raises DataError for rows that have not as many fields as the header."""
-    reader = csv.reader(io.StringIO(text), delimiter="\t" if tabs else ",", strict=True)
+    columns, the file has no header.
+
+    Fields may stand in double quotes. A tsv file that is not valid so, and is without, is read without: its quotes are
+    of the texts, as in many public sets (GLUE's). Raises DataError for a quote that is never closed, and for rows that
+    have not as many fields as the header.
+    """
     try:
-        rows = list(reader)
+        header, rows = _parted(path, text, tabs, named)
+    except DataError as error:
+        if not tabs or '"' not in text:
+            raise
+        try:
+            header, rows = _parted(path, text, tabs, named, quotes=False)
+        except DataError as bare:
+            hint = f"{error.hint} read without quotes: {bare.problems[0] if bare.problems else bare.what}".strip()
+            raise DataError(error.what, hint=hint, problems=error.problems) from None
+    return header, [dict(zip(header, row, strict=True)) for row in rows if row]
+
+
+def _parted(
+    path: Path, text: str, tabs: bool, named: Sequence[str], *, quotes: bool = True
+) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows below it, an empty list for a blank line."""
+    part = "\t" if tabs else ","
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text), delimiter=part, quoting=quoting, strict=True)
+    try:
+        with _long_fields():
+            rows = list(reader)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}", hint="a quote that is never closed?") from None
     header = [name.strip() for name in rows[0]] if rows else []
@@ -32,5 +61,14 @@ def read_delimited(path: Path, text: str, tabs: bool, named: Sequence[str]) -> t
         if row and len(row) != len(header)
     ]
     raise_broken(path, broken)
-    records: list[Row] = [dict(zip(header, row, strict=True)) for row in rows if row]
-    return header, records
+    return header, rows
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Fields of any length while it is open; csv has one limit for the whole process."""
+    before = csv.field_size_limit(LONGEST)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
