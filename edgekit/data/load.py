@@ -89,6 +89,9 @@ def load_table(source: str, columns: Columns, *, split: str = "train", rows: int
 def _plain(path: Path, columns: Columns, rows: int) -> Table:
     if columns.label:
         hint = f"give a file with columns {columns.text!r} and {columns.label!r}: csv, tsv, jsonl or parquet"
+        if columns.label_kind == "words":
+            endings = ", ".join(ending for ending, kind in FILES.items() if kind == "conll")
+            hint = f"a CoNLL file ends in one of {endings}; a file with lists in columns is jsonl or parquet"
         raise DataError(f"{path}: plain text has no labels", hint=hint)
     if columns.pictures or (columns.pair and columns.label_kind != "score"):
         what = "pictures" if columns.pictures else f"second text ({columns.pair})"

@@ -21,8 +21,19 @@ def decode(path: Path) -> str:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} in line {line}",
-            hint="convert it, for example: iconv -f windows-1252 -t utf-8 FILE",
+            hint=f"convert it, for example: iconv -f {_likely(data)} -t utf-8 FILE",
         ) from None
+
+
+def _likely(data: bytes) -> str:
+    """The encoding to suggest: gb18030 where most of what is not ASCII becomes common Chinese characters so (GB 2312's
+    first level, which texts in other encodings seldom hit), else windows-1252."""
+    try:
+        beyond = [character for character in data.decode("gb18030") if not character.isascii()]
+    except UnicodeDecodeError:
+        return "windows-1252"
+    common = sum(b"\xb0" <= character.encode("gb2312", "ignore")[:1] <= b"\xd7" for character in beyond)
+    return "gb18030" if 2 * common > len(beyond) else "windows-1252"
 
 
 def read_pieces(path: Path) -> tuple[str, ...]:

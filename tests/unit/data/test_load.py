@@ -213,3 +213,27 @@ def test_plain_text_has_a_text_a_line_whatever_ends_lines_in_unicode(tmp_path: P
     text = "one\u2028two\u2029three\u0085four"
     table = load_table(write(tmp_path, "a.txt", f"{text}\r\nfive\n"), Columns(lines=True))
     assert table.texts == (text, "five")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "suggested"),
+    [
+        ("今天天气很好，我想出去走走。", "gbk", "gb18030"),
+        ('{"text": "银行卡丢了", "label": "lost_card"}', "gb18030", "gb18030"),
+        ("caf\xe9", "latin-1", "windows-1252"),
+        ("Wir h\xf6ren sch\xf6ne Gr\xf6\xdfen", "latin-1", "windows-1252"),  # which decodes as gb18030 too
+        ("где моя карта", "windows-1251", "windows-1252"),  # likewise, as rare characters
+    ],
+)
+def test_another_encoding_is_suggested_by_what_it_makes_of_the_file(
+    tmp_path: Path, text: str, encoding: str, suggested: str
+) -> None:
+    with pytest.raises(DataError, match="is not UTF-8") as caught:
+        load_table(write(tmp_path, "d.csv", f"text,label\n{text},a\n".encode(encoding)), LABELLED)
+    assert f"iconv -f {suggested} -t utf-8" in caught.value.hint
+
+
+def test_words_and_labels_in_plain_text_are_told_the_endings_of_conll(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="plain text has no labels") as caught:
+        load_table(write(tmp_path, "a.txt", "Paris\tB-x\n"), columns_of("token-classification"))
+    assert "a CoNLL file ends in one of .conll, .iob2, .bio;" in caught.value.hint
