@@ -20,6 +20,7 @@ from edgekit.data.pictures import find_pictures, read_folder
 from edgekit.data.rows import Row, raise_broken
 from edgekit.data.squad import answers_label, read_squad
 from edgekit.data.table import LabelKind, Table
+from edgekit.data.tags import TAGS, to_bio
 from edgekit.data.texts import decode, read_lines, read_pieces
 from edgekit.errors import DataError, Problem
 
@@ -33,10 +34,11 @@ class Columns(Frozen):
     """Which columns hold the text, the second text of a pair, and the label; and what a label is.
 
     For labels of words, the text and the label are lists, or texts with a space between words; a CoNLL file has them
-    as columns `tokens` and `labels`. For answers, the text is the question, the pair its context, and the label a list
-    of answers, each its text and answer_start, as SQuAD's JSON has them. A csv or tsv file whose columns are all named
-    by number, from "1", has no header. `pictures`: the text is a picture: a path (from the data file's folder), or
-    {"bytes", "path"}. `lines`: of plain text each line is a row; else pieces of it are, for language modeling.
+    as columns `tokens` and `labels`. Labels of entities in another scheme become BIO. For answers, the text is the
+    question, the pair its context, and the label a list of answers, each its text and answer_start, as SQuAD's JSON has
+    them. A csv or tsv file whose columns are all named by number, from "1", has no header. `pictures`: the text is a
+    picture: a path (from the data file's folder), or {"bytes", "path"}. `lines`: of plain text each line is a row; else
+    pieces of it are, for language modeling.
     """
 
     text: str = "text"
@@ -173,6 +175,9 @@ def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
             else:
                 into.append(value)
     raise_broken(source, broken)
+    if columns.label_kind == "words":
+        labels, broken = to_bio(labels)
+        raise_broken(source, broken, hint=TAGS)
     return Table(
         tuple(texts),
         tuple(pairs) if columns.pair else None,

@@ -14,10 +14,11 @@ Row = Mapping[str, object]  # a column's value by its name
 MAX_PROBLEMS = 10  # rows shown at once
 
 
-def raise_broken(where: Path | str, broken: Sequence[Problem]) -> None:
+def raise_broken(where: Path | str, broken: Sequence[Problem], hint: str = "") -> None:
     """Raises DataError that counts the broken rows and shows the first; nothing where there are none."""
     if not broken:
         return
     more = f", {len(broken) - MAX_PROBLEMS} more not shown" if len(broken) > MAX_PROBLEMS else ""
     kind: Literal["row", "rows"] = "row" if len(broken) == 1 else "rows"
-    raise DataError(f"{where}: {len(broken)} broken {kind}{more}", problems=tuple(broken[:MAX_PROBLEMS]))
+    what = f"{where}: {len(broken)} broken {kind}{more}"
+    raise DataError(what, hint=hint, problems=tuple(broken[:MAX_PROBLEMS]))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence, Set
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.data.tags import TAGS
 from edgekit.errors import DataError
 
 __all__ = ["OUTSIDE", "Entity", "entities", "entity_counts", "entity_f1", "entity_metrics", "label_order"]
@@ -23,8 +24,12 @@ def label_order(names: Set[str], where: str) -> tuple[str, ...]:
     strange = sorted(name for name in names if name != OUTSIDE and not name.startswith(("B-", "I-")))
     if strange:
         shown = ", ".join(repr(name) for name in strange[:5])
-        hint = "labels are O, B-TYPE for an entity's first word, and I-TYPE for its others"
-        raise DataError(f"{where}: labels that are not IOB2: {shown}", hint=hint)
+        if all(name.lstrip("-").isdigit() for name in names):
+            hint = (
+                "write the labels' names (O, B-TYPE, I-TYPE) in their place, or read the data from the hub: it has them"
+            )
+            raise DataError(f"{where}: labels that are numbers without names: {shown}", hint=hint)
+        raise DataError(f"{where}: labels that are not IOB2: {shown}", hint=TAGS)
     types = sorted({name[2:] for name in names if name != OUTSIDE})
     if not types:
         raise DataError(f"{where}: no word is labelled as part of an entity")

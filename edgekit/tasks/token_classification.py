@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgekit.artifact import Task
 from edgekit.data.table import Table
+from edgekit.data.tags import bio_name
 from edgekit.errors import DataError, Problem
 from edgekit.tasks.base import Encoded, EncoderTask, Judged, encoded_of, tokenize
 from edgekit.tasks.entities import OUTSIDE, entity_counts, entity_f1, entity_metrics, label_order
@@ -113,6 +114,7 @@ class Sentences:
     def judge(self, answers: NDArray[np.float32]) -> Judged:
         lost = np.isnan(answers).any(axis=1)
         predicted = np.where(lost, self.task.labels.index(OUTSIDE), np.nan_to_num(answers).argmax(axis=1))
+        predicted = in_bio(self.task.labels)[predicted]
         if self.table.labels is None:
             return Judged(predicted, None, {})
         names = np.asarray(self.task.labels)
@@ -187,6 +189,13 @@ def word_labels(table: Table) -> list[list[str]]:
             f"{table.name}: words without a label of their own", hint=hint, problems=tuple(wrong[:MAX_PROBLEMS])
         )
     return rows
+
+
+def in_bio(labels: Sequence[str]) -> NDArray[np.int64]:
+    """Of each label the number of its name in BIO, which data are read in (a model trained elsewhere may answer E- and
+    S-); its own where there is no such label."""
+    numbers = {label: number for number, label in enumerate(labels)}
+    return np.asarray([numbers.get(bio_name(label), n) for n, label in enumerate(labels)], dtype=np.int64)
 
 
 def label_names(table: Table) -> tuple[str, ...]:

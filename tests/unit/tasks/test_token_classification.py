@@ -104,10 +104,23 @@ def test_losses_count_words_not_tokens(tiny: Callable[..., Path]) -> None:
     assert unlabeled.loss(output, [0]).item() == 0.0
 
 
+def test_a_model_trained_elsewhere_may_answer_in_bioes(tiny: Callable[..., Path]) -> None:
+    task = TASK.model_copy(update={"labels": (*LABELS, "E-card", "S-card", "E-mail"), "max_length": 40})
+    table = Table(("lost card", "card top up"), None, ("B-card I-card", "B-card O O"), "words", "words")
+    found = sentences(tiny("bert"), table, task)
+    answers = np.eye(6, dtype=np.float32)[[1, 3, 4, 0, 5]]  # B- E-, S- O E-mail, which is of no other label
+    judged = found.judge(answers)
+    assert judged.answers.tolist() == [1, 2, 1, 0, 5]
+    assert judged.metrics["entity_f1"] == 1.0
+
+
 def test_labels_are_iob2_and_one_a_word() -> None:
     assert label_names(Table(("a b",), None, ("I-x O",), "t", "words")) == ("O", "B-x", "I-x")
     with pytest.raises(DataError, match="not IOB2: 'S-x'"):
         label_names(Table(("a b",), None, ("S-x O",), "t", "words"))
+    with pytest.raises(DataError, match="numbers without names: '0', '3'") as numbers:
+        label_names(Table(("a b",), None, ("3 0",), "t", "words"))
+    assert "names" in numbers.value.hint
     with pytest.raises(DataError, match="no word is labelled"):
         label_names(Table(("a b",), None, ("O O",), "t", "words"))
     with pytest.raises(DataError, match="words without a label") as caught:
