@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgekit.data.rows import Row
 from edgekit.errors import DataError, MissingExtraError
 
@@ -23,6 +25,14 @@ def read_hub(name: str, split: str, *, pictures: bool) -> tuple[list[str], list[
         raise DataError(f"hub data set {name!r}, split {split!r}: {reason}") from None
     for column in [c for c, f in data.features.items() if pictures and isinstance(f, datasets.Image)]:
         data = data.cast_column(column, datasets.Image(decode=False))  # files as they are: {"bytes", "path"}
-    names = {c: f.names for c, f in data.features.items() if isinstance(f, datasets.ClassLabel)}
-    records: list[Row] = [{c: names[c][v] if c in names and v >= 0 else v for c, v in r.items()} for r in data]
+    inner = {c: getattr(f, "feature", f) for c, f in data.features.items()}  # of a list, what its items are
+    names = {c: f.names for c, f in inner.items() if isinstance(f, datasets.ClassLabel)}
+    records: list[Row] = [{c: _named(v, names[c]) if c in names else v for c, v in r.items()} for r in data]
     return list(data.column_names), records
+
+
+def _named(value: object, names: Sequence[str]) -> object:
+    """A label's name, or the names of a list of them; below 0 there is none."""
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    return names[value] if isinstance(value, int) and value >= 0 else value
