@@ -5,7 +5,7 @@ Every problem names the file and the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from edgekit.data.hub import read_hub
 from edgekit.data.jsonl import read_jsonl
 from edgekit.data.parquet import read_parquet
 from edgekit.data.pictures import find_pictures, read_folder
-from edgekit.data.rows import Row, raise_broken
-from edgekit.data.squad import answers_label, read_squad
+from edgekit.data.rows import MAX_PROBLEMS, Row, raise_broken
+from edgekit.data.squad import answers_label, is_unanswered, read_squad
 from edgekit.data.table import LabelKind, Table
 from edgekit.data.tags import TAGS, to_bio
 from edgekit.data.texts import decode, read_lines, read_pieces
@@ -158,7 +158,18 @@ def _check_columns(source: str, header: Sequence[str], columns: Columns) -> None
         raise DataError(what, hint=suggest_column("", header))
 
 
-def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
+def _check_answered(source: str, records: Sequence[Row], label: str) -> None:
+    rows = [number for number, record in enumerate(records, 1) if is_unanswered(record.get(label))]
+    if rows:
+        told = tuple(Problem(f"row {number}", "no answer") for number in rows[:MAX_PROBLEMS])
+        what = f"{len(rows)} of {len(records)} questions have no answer; unanswerable questions are not supported"
+        hint = "leave these rows out (SQuAD 2.0 marks them is_impossible)"
+        raise DataError(f"{source}: {what}", hint=hint, problems=told)
+
+
+def _to_table(source: str, records: Sequence[Row], columns: Columns) -> Table:
+    if columns.label_kind == "answers" and columns.label:
+        _check_answered(source, records, columns.label)
     texts: list[str] = []
     pairs: list[str] = []
     labels: list[str] = []
@@ -169,7 +180,10 @@ def _to_table(source: str, records: Iterable[Row], columns: Columns) -> Table:
                 continue
             value = _value(record, name, columns)
             if value is None:
-                kinds = {"answers": "no answers", "score": "empty or not a number"}
+                kinds = {
+                    "answers": "not answers, each with its text and answer_start",
+                    "score": "empty or not a number",
+                }
                 what = kinds.get(columns.label_kind, "") if into is labels else ""
                 broken.append(Problem(f"row {number}", f"column {name!r} is {what or 'empty or not a text'}"))
             else:

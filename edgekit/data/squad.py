@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from edgekit.data.rows import Row
 from edgekit.errors import DataError
 
-__all__ = ["answers_label", "read_squad"]
+__all__ = ["answers_label", "is_unanswered", "read_squad"]
 
 COLUMNS = ["id", "question", "context", "answers"]
 ABSENT = -1  # the place of an answer that does not stand in its context
 
 
-def read_squad(path: Path, text: str) -> tuple[list[str], list[Mapping[str, object]]]:
-    """The columns id, question, context and answers, and a row for each question (SQuAD, XQuAD, CMRC2018).
+def read_squad(path: Path, text: str) -> tuple[list[str], list[Row]]:
+    """The columns id, question, context and answers, and a row for each question (SQuAD, XQuAD, CMRC2018). CMRC2018's
+    own format, a list of contexts whose answers are texts alone, is read too: each is at its first place.
 
     Raises DataError for a file of another shape, or without questions.
     """
@@ -24,21 +27,39 @@ def read_squad(path: Path, text: str) -> tuple[list[str], list[Mapping[str, obje
         rows = list(_rows(json.loads(text)))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON: {error.msg}", hint=hint) from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not SQuAD's format ({type(error).__name__}: {error})", hint=hint) from None
     if not rows:
         raise DataError(f"{path} has no questions")
     return list(COLUMNS), rows
 
 
-def _rows(
-    content: dict[str, list[dict[str, list[dict[str, list[dict[str, object]]]]]]],
-) -> Iterator[Mapping[str, object]]:
+def _rows(content: Any) -> Iterator[Row]:
+    if isinstance(content, list) and content:
+        yield from _cmrc_rows(content)
+        return
     for article in content["data"]:
         for paragraph in article["paragraphs"]:
             for asked in paragraph["qas"]:
                 values = (asked.get("id"), asked["question"], paragraph["context"], asked.get("answers"))
                 yield dict(zip(COLUMNS, values, strict=True))
+
+
+def _cmrc_rows(content: Any) -> Iterator[Row]:
+    for paragraph in content:
+        context = paragraph["context_text"]
+        for asked in paragraph["qas"]:
+            answers = [{"text": text, "answer_start": context.find(text)} for text in asked["answers"]]
+            yield dict(zip(COLUMNS, (asked.get("query_id"), asked["query_text"], context, answers), strict=True))
+
+
+def is_unanswered(value: object) -> bool:
+    """Whether there is no answer, or only empty ones, as SQuAD 2.0 has it of questions that cannot be answered."""
+    answers = value.get("text") if isinstance(value, dict) else value
+    if not isinstance(answers, list):
+        return answers is None
+    texts = [answer.get("text") if isinstance(answer, dict) else answer for answer in answers]
+    return all(isinstance(text, str) and not text.strip() for text in texts)
 
 
 def answers_label(value: object, context: str) -> str | None:

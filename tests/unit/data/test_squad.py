@@ -59,6 +59,8 @@ def test_flat_files_hold_the_same(tmp_path: Path, ending: str) -> None:
     [
         ("{", "line 1: not JSON"),
         ("[]", "not SQuAD's format"),
+        ("[1]", "not SQuAD's format"),
+        ('[{"context_text": "a", "qas": [{"query_text": "b"}]}]', "not SQuAD's format .*answers"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "has no questions"),
         ('{"data": [{"paragraphs": [{"qas": [{"question": "a"}]}]}]}', "not SQuAD's format .*context"),
         ('{"data": []}', "has no questions"),
@@ -70,12 +72,47 @@ def test_other_shapes_are_refused(tmp_path: Path, content: str, message: str) ->
         load_table(str(tmp_path / "a.json"), COLUMNS)
 
 
-def test_questions_without_an_answer_are_refused_by_row(tmp_path: Path) -> None:
-    qas = [asked("when?", ("May", 22)), asked("who?")]
+NO_ANSWERS: list[object] = [
+    [],
+    None,
+    [{"text": "", "answer_start": -1}],
+    {"text": [], "answer_start": []},
+    {"text": [""], "answer_start": [0]},
+]
+
+
+@pytest.mark.parametrize("nothing", NO_ANSWERS)
+@pytest.mark.parametrize("ending", ["json", "jsonl"])
+def test_questions_without_an_answer_are_counted_and_refused(tmp_path: Path, nothing: object, ending: str) -> None:
+    told = [{"text": "May", "answer_start": 22}]
+    qas = [{"question": f"{n}?", "answers": told if n == 1 else nothing, "is_impossible": n != 1} for n in range(3)]
+    if ending == "json":
+        file = write_squad(tmp_path / "a.json", [{"context": CONTEXT, "qas": qas}])
+    else:
+        file = str(tmp_path / "a.jsonl")
+        Path(file).write_text("\n".join(json.dumps({**row, "context": CONTEXT}) for row in qas), "utf-8")
+    with pytest.raises(DataError, match="2 of 3 questions have no answer; unanswerable questions are not") as caught:
+        load_table(file, COLUMNS)
+    assert [problem.where for problem in caught.value.problems] == ["row 1", "row 3"]
+    assert "leave these rows out" in caught.value.hint
+
+
+def test_other_broken_answers_are_told_by_row(tmp_path: Path) -> None:
+    qas: list[object] = [asked("when?", ("May", 22)), {"question": "who?", "answers": [{"text": "May"}]}]
     with pytest.raises(DataError, match="1 broken row") as caught:
         load_table(write_squad(tmp_path / "a.json", [{"context": CONTEXT, "qas": qas}]), COLUMNS)
-    assert [str(problem.where) for problem in caught.value.problems] == ["row 2"]
-    assert "no answers" in caught.value.problems[0].what
+    assert (
+        str(caught.value.problems[0]) == "row 2: column 'answers' is not answers, each with its text and answer_start"
+    )
+
+
+def test_cmrc_as_it_was_published_is_read_too(tmp_path: Path) -> None:
+    asked = [{"query_id": "1", "query_text": "何时？", "answers": ["六月", "六月", "七月"]}]
+    content = [{"context_id": "a", "context_text": "五月和六月，六月", "title": "t", "qas": asked}]
+    (tmp_path / "a.json").write_text(json.dumps(content), "utf-8")
+    table = load_table(str(tmp_path / "a.json"), COLUMNS)
+    assert (table.texts, table.pairs) == (("何时？",), ("五月和六月，六月",))
+    assert table.labels == ('[["六月", 3], ["六月", 3], ["七月", -1]]',)
 
 
 def test_whole_contexts_are_held_out(tmp_path: Path) -> None:
