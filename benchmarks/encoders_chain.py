@@ -155,7 +155,7 @@ def _recipe(name: str, course: Course, data: Mapping[str, str], *, quick: bool) 
     return {
         "schema": 1,
         "name": name.replace("_", "-"),
-        "description": f"Students of three teachers on {name}, smaller and smaller.",
+        "description": f"Students of several teachers on {name}, smaller and smaller.",
         "model": MODEL,
         "task": dict(course.task),
         "data": dict(data),
