@@ -20,6 +20,7 @@ from edgekit.artifact import Artifact, Facts, Manifest, Task
 from edgekit.data.table import Table
 from edgekit.errors import StageError
 from edgekit.formats.cost_table import CostTable, Curve, Precision, fit, knots
+from edgekit.formats.onnx_graph import load_model, save_model
 from edgekit.nn.structure import Structure, Widths, widths_of
 from edgekit.progress import Progress, Silent
 from edgekit.relative import Feed, Relative, relative_times
@@ -28,7 +29,7 @@ from edgekit.runtimes.base import inputs_of
 from edgekit.transports import LOCAL, Transport
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
     from transformers import PreTrainedModel
 
     from edgekit.formats.onnx_narrow import LayerNames
@@ -107,15 +108,13 @@ class Probes:
 
 def _writer(model: PreTrainedModel, task: Task) -> Writer:
     """In the graph where that can be done, else in the model."""
-    import onnx
-
     from edgekit.formats.onnx_encoder import write_onnx
     from edgekit.formats.onnx_narrow import layer_names
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         write_onnx(deepcopy(model), task, file)  # it changes how a model computes its attention
-        in_graph = _GraphWriter(onnx.load(str(file)), layer_names(model), widths_of(model))
+        in_graph = _GraphWriter(load_model(file), layer_names(model), widths_of(model))
         try:
             in_graph(in_graph.widths.whole, file)
         except StageError:
@@ -125,19 +124,16 @@ def _writer(model: PreTrainedModel, task: Task) -> Writer:
 
 @dataclass(frozen=True)
 class _GraphWriter:
-    graph: onnx.ModelProto
+    graph: ir.Model
     names: Sequence[LayerNames]
     widths: Widths
 
     def __call__(self, structure: Structure, file: Path) -> None:
-        import onnx
-
         from edgekit.formats.onnx_narrow import narrow_graph
 
-        narrowed = onnx.ModelProto()
-        narrowed.CopyFrom(self.graph)
+        narrowed = self.graph.clone()
         narrow_graph(narrowed, self.names, structure.heads, structure.ffn, self.widths.head_size)
-        onnx.save(narrowed, str(file))
+        save_model(narrowed, file)
 
 
 @dataclass(frozen=True)

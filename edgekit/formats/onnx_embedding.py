@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.formats.onnx_graph import add_constant
+from edgekit.formats.onnx_graph import add_constant, replace_node
 from edgekit.nn.qat import MIDDLE, int4_block
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
-__all__ = ["embedding_int4", "embedding_int8", "embedding_tables", "take_initializer"]
+__all__ = ["embedding_int4", "embedding_int8", "embedding_tables"]
 
 HALF = (1e-3, 6e4)  # a largest scale for which the steps of half precision, 6e-8 at least, are fine enough
 
 
-def embedding_tables(file: Path) -> list[str]:
+def embedding_tables(model: ir.Model) -> list[str]:
     """Names of the float matrices that a Gather reads rows from, larger than a kilobyte."""
-    import onnx
+    import onnx_ir as ir
 
-    graph = onnx.load(str(file)).graph
-    sizes = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2}
-    found = [n.input[0] for n in graph.node if n.op_type == "Gather" and n.input[0] in sizes]
-    return [name for name in dict.fromkeys(found) if np.prod(sizes[name].dims) >= 1024]
+    read = dict.fromkeys(node.inputs[0] for node in model.graph if node.op_type == "Gather")
+    tensors = {value.name: value.const_value for value in read if value.is_initializer()}
+    wanted = {name: t for name, t in tensors.items() if t.dtype == ir.DataType.FLOAT and len(t.shape) == 2}
+    return [name for name, tensor in wanted.items() if tensor.size >= 1024]
 
 
-def embedding_int8(model: onnx.ModelProto, table: str) -> None:
+def embedding_int8(model: ir.Model, table: str) -> None:
     """Gather(W, i) -> Cast(Gather(Q, i)) * Gather(s, i), with s the row's max |w| / 127: error at most s / 2."""
-    weights = take_initializer(model, table)
+    weights = model.graph.initializers[table].const_value.numpy()
     scale = np.maximum(np.abs(weights).max(axis=1, keepdims=True), 1e-12).astype(np.float32) / np.float32(127)
-    add_constant(model.graph, f"{table}.int8", np.clip(np.rint(weights / scale), -127, 127).astype(np.int8))
-    add_constant(model.graph, f"{table}.scale", scale)
-    for node in _lookups(model, table):
-        _replace(model, node, _int8_lookup(node, table))
+    codes = np.clip(np.rint(weights / scale), -127, 127).astype(np.int8)
+    stored = add_constant(model.graph, f"{table}.int8", codes), add_constant(model.graph, f"{table}.scale", scale)
+    _replace_lookups(model.graph, table, lambda node: _int8_lookup(node, *stored))
 
 
-def embedding_int4(model: onnx.ModelProto, table: str) -> None:
+def embedding_int4(model: ir.Model, table: str) -> None:
     """Gather(W, i) -> (unpack(Gather(Q, i)) - 8) * Gather(s, i): blocks along the row (`int4_block`; mostly of 32), one
     scale each, in half precision; a byte holds a value of a block's first half in its low bits and one of the second in
     its high ones.
@@ -46,7 +45,8 @@ def embedding_int4(model: onnx.ModelProto, table: str) -> None:
     ONNX Runtime's own `GatherBlockQuantized` unpacks one value at a time, which takes twice to five times as long.
     Raises StageError for rows that are no whole blocks.
     """
-    weights = take_initializer(model, table)
+    graph = model.graph
+    weights = graph.initializers[table].const_value.numpy()
     rows, width = weights.shape
     block = int4_block(width)
     blocks = weights.reshape(rows, width // block, block)
@@ -57,69 +57,54 @@ def embedding_int4(model: onnx.ModelProto, table: str) -> None:
     exact = stored.astype(np.float32)
     values = np.clip(np.rint(blocks / np.where(exact == 0, 1, exact)), -MIDDLE, MIDDLE - 1)
     codes = (values + MIDDLE).astype(np.uint8)
-    add_constant(model.graph, f"{table}.int4", codes[..., : block // 2] | (codes[..., block // 2 :] << 4))
-    add_constant(model.graph, f"{table}.scale", stored)
-    numbers = {"low": np.uint8(15), "half": np.uint8(4), "middle": np.float32(MIDDLE), "rest": np.array([-1])}
-    for name, number in numbers.items():
-        add_constant(model.graph, f"{table}.{name}", np.asarray(number))
-    for node in _lookups(model, table):
-        _replace(model, node, _int4_lookup(node, table))
+    numbers = {
+        "int4": codes[..., : block // 2] | (codes[..., block // 2 :] << 4),
+        "scale": stored,
+        "low": np.uint8(15),
+        "half": np.uint8(4),
+        "middle": np.float32(MIDDLE),
+        "rest": np.array([-1]),
+    }
+    constants = {name: add_constant(graph, f"{table}.{name}", np.asarray(n)) for name, n in numbers.items()}
+    _replace_lookups(graph, table, lambda node: _int4_lookup(node, constants))
 
 
-def take_initializer(model: onnx.ModelProto, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Its values; it is no longer in the model."""
-    from onnx import numpy_helper
-
-    tensor = next(t for t in model.graph.initializer if t.name == name)
-    array: np.ndarray[Any, np.dtype[np.float32]] = numpy_helper.to_array(tensor).astype(np.float32)
-    model.graph.initializer.remove(tensor)
-    return array
-
-
-def _int8_lookup(node: onnx.NodeProto, table: str) -> list[onnx.NodeProto]:
-    from onnx import helper
-
-    index, output = node.input[1], node.output[0]
-    return [
-        helper.make_node("Gather", [f"{table}.int8", index], [f"{output}.q"], f"{node.name}.rows"),
-        helper.make_node("Gather", [f"{table}.scale", index], [f"{output}.s"], f"{node.name}.scales"),
-        helper.make_node("Cast", [f"{output}.q"], [f"{output}.f"], f"{node.name}.cast", to=1),
-        helper.make_node("Mul", [f"{output}.f", f"{output}.s"], [output], f"{node.name}.scaled"),
-    ]
+def _replace_lookups(graph: ir.Graph, table: str, lookup: Callable[[ir.Node], Sequence[ir.Node]]) -> None:
+    """Put what `lookup` makes of each Gather of the table in its place; the table goes, unless others read it."""
+    value = graph.initializers[table]
+    for node, place in value.uses():
+        if node.op_type == "Gather" and place == 0:
+            replace_node(node, *lookup(node))
+    if not value.uses():
+        del graph.initializers[table]
 
 
-def _int4_lookup(node: onnx.NodeProto, table: str) -> list[onnx.NodeProto]:
+def _int8_lookup(node: ir.Node, codes: ir.Value, scale: ir.Value) -> Sequence[ir.Node]:
+    from onnx_ir.tape import Tape
+
+    index, name, tape = node.inputs[1], node.name, Tape()
+    rows = tape.op("Gather", [codes, index], name=f"{name}.rows")
+    scales = tape.op("Gather", [scale, index], name=f"{name}.scales")
+    values = tape.op("Cast", [rows], {"to": 1}, name=f"{name}.cast")
+    tape.op("Mul", [values, scales], name=f"{name}.scaled")
+    return list(tape.nodes)
+
+
+def _int4_lookup(node: ir.Node, constants: dict[str, ir.Value]) -> Sequence[ir.Node]:
     """Of any index: the blocks are put side by side again by the index's own shape."""
-    from onnx import helper
+    from onnx_ir.tape import Tape
 
-    index, output = node.input[1], node.output[0]
-    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
-        ("Gather", [f"{table}.int4", index], "rows", {}),
-        ("BitwiseAnd", [f"{output}.rows", f"{table}.low"], "first", {}),
-        ("BitShift", [f"{output}.rows", f"{table}.half"], "second", {"direction": "RIGHT"}),
-        ("Concat", [f"{output}.first", f"{output}.second"], "codes", {"axis": -1}),
-        ("Cast", [f"{output}.codes"], "cast", {"to": 1}),
-        ("Sub", [f"{output}.cast", f"{table}.middle"], "centred", {}),
-        ("Gather", [f"{table}.scale", index], "stored", {}),
-        ("Cast", [f"{output}.stored"], "scales", {"to": 1}),
-        ("Mul", [f"{output}.centred", f"{output}.scales"], "blocks", {}),
-        ("Shape", [index], "shape", {}),
-        ("Concat", [f"{output}.shape", f"{table}.rest"], "shapes", {"axis": 0}),
-    )
-    made = [
-        helper.make_node(kind, inputs, [f"{output}.{name}"], f"{node.name}.{name}", **attributes)
-        for kind, inputs, name, attributes in steps
-    ]
-    flat = helper.make_node("Reshape", [f"{output}.blocks", f"{output}.shapes"], [output], f"{node.name}.flat")
-    return [*made, flat]
-
-
-def _lookups(model: onnx.ModelProto, table: str) -> list[onnx.NodeProto]:
-    return [n for n in model.graph.node if n.op_type == "Gather" and n.input[0] == table]
-
-
-def _replace(model: onnx.ModelProto, node: onnx.NodeProto, others: list[onnx.NodeProto]) -> None:
-    position = list(model.graph.node).index(node)
-    model.graph.node.remove(node)
-    for offset, other in enumerate(others):
-        model.graph.node.insert(position + offset, other)
+    index, name, tape = node.inputs[1], node.name, Tape()
+    rows = tape.op("Gather", [constants["int4"], index], name=f"{name}.rows")
+    first = tape.op("BitwiseAnd", [rows, constants["low"]], name=f"{name}.first")
+    second = tape.op("BitShift", [rows, constants["half"]], {"direction": "RIGHT"}, name=f"{name}.second")
+    codes = tape.op("Concat", [first, second], {"axis": -1}, name=f"{name}.codes")
+    values = tape.op("Cast", [codes], {"to": 1}, name=f"{name}.cast")
+    centred = tape.op("Sub", [values, constants["middle"]], name=f"{name}.centred")
+    stored = tape.op("Gather", [constants["scale"], index], name=f"{name}.stored")
+    scales = tape.op("Cast", [stored], {"to": 1}, name=f"{name}.scales")
+    blocks = tape.op("Mul", [centred, scales], name=f"{name}.blocks")
+    shape = tape.op("Shape", [index], name=f"{name}.shape")
+    shapes = tape.op("Concat", [shape, constants["rest"]], {"axis": 0}, name=f"{name}.shapes")
+    tape.op("Reshape", [blocks, shapes], name=f"{name}.flat")
+    return list(tape.nodes)

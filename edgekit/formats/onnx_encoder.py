@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.artifact import Task
+from edgekit.formats.onnx_graph import drop_unread, forget_origin, name_by_module, save_model
 from edgekit.nn.embedder import pooling_of
 from edgekit.nn.head import output_of
 from edgekit.nn.layers import backbone
 from edgekit.pictures import picture_shape
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     import torch
     from transformers import PreTrainedModel
 
@@ -60,8 +62,8 @@ def write_onnx(model: PreTrainedModel, task: Task, out_file: Path, *, rewrite: b
             verbose=False,
         )
     assert program is not None
-    program.save(str(out_file))
-    _tidy(out_file, task.max_length if rewrite else 0, first_only=reads_first_token(model, task))
+    _tidy(program.model, task.max_length if rewrite else 0, first_only=reads_first_token(model, task))
+    save_model(program.model, out_file)
 
 
 def _inputs(model: PreTrainedModel, task: Task) -> tuple[list[str], torch.Tensor, dict[int, Any]]:
@@ -166,21 +168,16 @@ def _mask(
     return torch.where(seen, 0.0, torch.finfo(torch.float32).min)
 
 
-def _tidy(file: Path, longest: int, *, first_only: bool) -> None:
+def _tidy(model: ir.Model, longest: int, *, first_only: bool) -> None:
     """Rewrite the graph (where `longest` tokens are said to be enough), and drop what only costs bytes.
 
     `first_only`: the head reads no token but the first.
     """
-    import onnx
-
     from edgekit.formats.onnx_fold import fold_positions, fuse_gelu
     from edgekit.formats.onnx_fuse import bias_into_attention, part_norms
-    from edgekit.formats.onnx_graph import drop_unread, forget_origin, import_domains, name_by_module
     from edgekit.formats.onnx_rewrite import drop_reshapes, first_token_only
 
-    model = onnx.load(str(file))
     name_by_module(model.graph)
-    forget_origin(model)
     if longest:
         drop_reshapes(model)
         if first_only:
@@ -189,6 +186,5 @@ def _tidy(file: Path, longest: int, *, first_only: bool) -> None:
         fold_positions(model, longest)
         bias_into_attention(model)
         part_norms(model)
-        drop_unread(model.graph)
-    import_domains(model)
-    onnx.save(model, str(file))
+        drop_unread(model)
+    forget_origin(model)

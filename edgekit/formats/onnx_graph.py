@@ -1,110 +1,130 @@
-"""Finding one's way in an ONNX graph: who makes a value, who reads it, and what a constant is."""
+"""What the rewrites of an ONNX graph share, in `onnx_ir`: constants, inputs, and what a file need not say."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 __all__ = [
     "add_constant",
     "constant",
     "drop_unread",
     "forget_origin",
-    "import_domains",
-    "maker",
+    "input_at",
+    "load_model",
     "name_by_module",
-    "readers",
+    "only_reader",
     "replace_constant",
+    "replace_node",
+    "save_model",
 ]
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # of torch's exporter: the modules around a node, outermost first, then its name
 NAMED = ("MatMul", "Gemm", "Gather", "MultiHeadAttention")
 
 
-def maker(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
-    """The node whose output `name` is; None for an input or a constant."""
-    return next((node for node in graph.node if name in node.output), None)
+def load_model(file: Path) -> ir.Model:
+    """The graph with all its tensors in memory, so that the file may go."""
+    import onnx_ir as ir
+
+    return ir.external_data.load_to_model(ir.load(str(file)))
 
 
-def readers(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:
-    """The nodes that `name` is an input of, in order."""
-    return [node for node in graph.node if name in node.input]
+def save_model(model: ir.Model, file: Path) -> None:
+    """Write one file. Types and shapes of initializers go, which would be said again in `value_info`."""
+    import onnx_ir as ir
+
+    for value in model.graph.initializers.values():
+        value.type = value.shape = None
+    ir.save(model, str(file))
 
 
-def constant(graph: onnx.GraphProto, name: str) -> NDArray[Any] | None:
-    """An initializer's values; None where `name` is none."""
-    from onnx import numpy_helper
-
-    tensor = next((t for t in graph.initializer if t.name == name), None)
-    return None if tensor is None else numpy_helper.to_array(tensor)
+def input_at(node: ir.Node, place: int) -> ir.Value | None:
+    """A node's input; None where it is left out."""
+    return node.inputs[place] if place < len(node.inputs) else None
 
 
-def add_constant(graph: onnx.GraphProto, name: str, values: NDArray[Any]) -> None:
+def only_reader(value: ir.Value) -> ir.Node | None:
+    """The node that alone reads `value`, once; None where there are others, or the model gives the value out."""
+    uses = value.uses()
+    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def constant(value: ir.Value | None) -> NDArray[Any] | None:
+    """An initializer's values; None for an input, what a node makes, and what is left out."""
+    if value is None or not value.is_initializer() or value.const_value is None:
+        return None
+    values: NDArray[Any] = value.const_value.numpy()
+    return values
+
+
+def add_constant(graph: ir.Graph, name: str, values: NDArray[Any]) -> ir.Value:
     """A new initializer."""
-    from onnx import numpy_helper
+    import onnx_ir as ir
 
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-
-
-def replace_constant(graph: onnx.GraphProto, name: str, values: NDArray[Any]) -> None:
-    """Other values for an initializer that is there."""
-    graph.initializer.remove(next(t for t in graph.initializer if t.name == name))
-    add_constant(graph, name, values)
+    value = ir.val(name, const_value=ir.tensor(np.ascontiguousarray(values), name=name))
+    graph.register_initializer(value)
+    return value
 
 
-def forget_origin(model: onnx.ModelProto) -> None:
-    """Drop what only costs bytes: `value_info`, which ONNX Runtime infers anew and its quantizer trips over, and what
-    each node says of its origin in Python: half a megabyte on a device for nothing."""
-    del model.graph.value_info[:]
-    model.graph.name = "edgekit"
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
+def replace_constant(value: ir.Value, values: NDArray[Any]) -> None:
+    """Other values for an initializer that is there, for all that read it."""
+    import onnx_ir as ir
+
+    value.const_value = ir.tensor(np.ascontiguousarray(values), name=value.name)
+    value.dtype, value.shape = value.const_value.dtype, value.const_value.shape
 
 
-def name_by_module(graph: onnx.GraphProto) -> None:
+def replace_node(node: ir.Node, *others: ir.Node) -> None:
+    """Put `others` in a node's place: the last one's outputs take over the names and the readers of the node's."""
+    import onnx_ir as ir
+
+    old, new = node.outputs, others[-1].outputs
+    ir.convenience.replace_nodes_and_values(node.graph, node, [node], others, old, new)
+
+
+def forget_origin(model: ir.Model) -> None:
+    """Drop what only costs bytes: types and shapes between inputs and outputs, which ONNX Runtime infers anew and its
+    quantizer trips over, and what the exporter and rewrite rules say of their own: half a megabyte on a device for
+    nothing."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    ClearMetadataAndDocStringPass()(model)
+    graph = model.graph
+    graph.name = "edgekit"
+    made = [value for node in graph for value in node.outputs]
+    for value in (*graph.inputs, *graph.initializers.values(), *made):
+        value.metadata_props.clear()
+        if not value.is_graph_input() and not value.is_graph_output():
+            value.type = value.shape = None
+
+
+def name_by_module(graph: ir.Graph) -> None:
     """Call products, lookups and attention what the model calls the module that they come from, where the exporter
     says: `bert.encoder.layer.0.attention.self.query` can be excluded, or found in a profile."""
     import ast
 
-    for node in graph.node:
+    for node in graph:
         if node.op_type not in NAMED:
             continue
-        found = next((p.value for p in node.metadata_props if p.key == SCOPES), "[]")
-        scopes = [scope for scope in ast.literal_eval(found)[:-1] if scope]
+        scopes = [scope for scope in ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))[:-1] if scope]
         if scopes:
             node.name = scopes[-1].removeprefix("model.")
     seen: set[str] = set()
-    for node in graph.node:  # a module may compute several products
+    for node in graph:  # a module may compute several products
         if node.name in seen:
-            node.name = f"{node.name}/{node.output[0]}"
+            node.name = f"{node.name}/{node.outputs[0].name}"
         seen.add(node.name)
 
 
-def import_domains(model: onnx.ModelProto) -> None:
-    """Import, at version 1, the domains of nodes that the model does not import yet: shape inference asks for them."""
-    from onnx import helper
-
-    known = {entry.domain for entry in model.opset_import}
-    for domain in sorted({node.domain for node in model.graph.node} - known):
-        model.opset_import.append(helper.make_opsetid(domain, 1))
-
-
-def drop_unread(graph: onnx.GraphProto) -> None:
+def drop_unread(model: ir.Model) -> None:
     """Remove nodes and initializers that nothing reads."""
-    outputs = {value.name for value in graph.output}
-    while True:
-        read = {name for node in graph.node for name in node.input} | outputs
-        unread = [n for n in graph.node if not read & set(n.output)]
-        if not unread:
-            break
-        for node in unread:
-            graph.node.remove(node)
-    read = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in read]:
-        graph.initializer.remove(tensor)
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    RemoveUnusedNodesPass()(model)

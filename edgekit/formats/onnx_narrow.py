@@ -3,15 +3,15 @@ for its numbers. Exporting takes seconds, this takes none: many structures can b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgekit.errors import StageError
-from edgekit.formats.onnx_graph import constant, readers, replace_constant
+from edgekit.formats.onnx_graph import constant, input_at, replace_constant
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
     from transformers import PreTrainedModel
 
 __all__ = ["LayerNames", "layer_names", "narrow_graph"]
@@ -49,67 +49,65 @@ def layer_names(model: PreTrainedModel) -> list[LayerNames]:
 
 
 def narrow_graph(
-    model: onnx.ModelProto, names: Sequence[LayerNames], heads: Sequence[int], ffn: Sequence[int], size: int
+    model: ir.Model, names: Sequence[LayerNames], heads: Sequence[int], ffn: Sequence[int], size: int
 ) -> None:
     """Keep the first `heads[layer]` heads, of `size` columns each, and `ffn[layer]` neurons of each layer, in place.
 
     Raises StageError where the graph has no such products: an architecture that computes its layers otherwise.
     """
-    graph = model.graph
+    products = {node.name: node for node in model.graph if node.op_type == "MatMul"}
     for layer, (count, neurons) in enumerate(zip(heads, ffn, strict=True)):
         found = names[layer]
+        query = _product(products, found.query)
         for name in (found.query, found.key, found.value):
-            _keep_outputs(graph, name, count * size)
-        _keep_inputs(graph, found.attention_output, count * size)
-        _set_heads(graph, found.query, count, size)
-        _keep_outputs(graph, found.ffn_up, neurons)
-        _keep_inputs(graph, found.ffn_down, neurons)
+            _keep_outputs(_product(products, name), count * size)
+        _keep_inputs(_product(products, found.attention_output), count * size)
+        _set_heads(query, count, size)
+        _keep_outputs(_product(products, found.ffn_up), neurons)
+        _keep_inputs(_product(products, found.ffn_down), neurons)
 
 
-def _keep_outputs(graph: onnx.GraphProto, name: str, count: int) -> None:
-    product = _product(graph, name)
-    weight = constant(graph, product.input[1])
-    assert weight is not None
-    replace_constant(graph, product.input[1], weight[:, :count])
-    for added in readers(graph, product.output[0]):
-        for bias in added.input if added.op_type == "Add" else ():
-            values = constant(graph, bias)
-            if values is not None and values.shape == weight.shape[1:]:
-                replace_constant(graph, bias, values[:count])
-
-
-def _keep_inputs(graph: onnx.GraphProto, name: str, count: int) -> None:
-    product = _product(graph, name)
-    weight = constant(graph, product.input[1])
-    assert weight is not None
-    replace_constant(graph, product.input[1], weight[:count])
-
-
-def _set_heads(graph: onnx.GraphProto, query: str, count: int, size: int) -> None:
-    """Tell the attention that reads this query how many heads there are, of `size` columns each."""
-    below = [_product(graph, query)]
-    while below:
-        found = readers(graph, below.pop().output[0])
-        attention = next((node for node in found if node.op_type == ATTENTION), None)
-        if attention is not None:
-            next(a for a in attention.attribute if a.name == "num_heads").i = count
-            _cut_attention_bias(graph, attention, count * size)
-            return
-        below += [node for node in found if node.op_type == "Add"]
-    raise StageError(f"{query}: no {ATTENTION} reads it, so that its heads cannot be told apart", hint=HINT)
-
-
-def _cut_attention_bias(graph: onnx.GraphProto, attention: onnx.NodeProto, width: int) -> None:
-    """Of the biases of query, key and value, one after the other, where the attention adds them itself."""
-    name = attention.input[3] if len(attention.input) > 3 else ""
-    bias = constant(graph, name) if name else None
-    if bias is not None:
-        replace_constant(graph, name, bias.reshape(3, -1)[:, :width].flatten())
-
-
-def _product(graph: onnx.GraphProto, name: str) -> onnx.NodeProto:
+def _product(products: Mapping[str, ir.Node], name: str) -> ir.Node:
     """The product of a constant matrix that comes from the module `name`."""
-    node = next((n for n in graph.node if n.name == name), None)
-    if node is None or node.op_type != "MatMul" or constant(graph, node.input[1]) is None:
+    node = products.get(name)
+    if node is None or constant(node.inputs[1]) is None:
         raise StageError(f"the exported graph has no matrix product {name!r}", hint=HINT)
     return node
+
+
+def _keep_outputs(product: ir.Node, count: int) -> None:
+    weight = product.inputs[1].const_value.numpy()
+    replace_constant(product.inputs[1], weight[:, :count])
+    for added in product.outputs[0].consumers():
+        for bias in added.inputs if added.op_type == "Add" else ():
+            values = constant(bias)
+            if values is not None and values.shape == weight.shape[1:]:
+                replace_constant(bias, values[:count])
+
+
+def _keep_inputs(product: ir.Node, count: int) -> None:
+    replace_constant(product.inputs[1], product.inputs[1].const_value.numpy()[:count])
+
+
+def _set_heads(query: ir.Node, count: int, size: int) -> None:
+    """Tell the attention that reads this query how many heads there are, of `size` columns each."""
+    import onnx_ir as ir
+
+    below = [query]
+    while below:
+        found = below.pop().outputs[0].consumers()
+        attention = next((node for node in found if node.op_type == ATTENTION), None)
+        if attention is not None:
+            attention.attributes.add(ir.AttrInt64("num_heads", count))
+            _cut_attention_bias(attention, count * size)
+            return
+        below += [node for node in found if node.op_type == "Add"]
+    raise StageError(f"{query.name}: no {ATTENTION} reads it, so that its heads cannot be told apart", hint=HINT)
+
+
+def _cut_attention_bias(attention: ir.Node, width: int) -> None:
+    """Of the biases of query, key and value, one after the other, where the attention adds them itself."""
+    bias = input_at(attention, 3)
+    values = constant(bias)
+    if values is not None:
+        replace_constant(bias, values.reshape(3, -1)[:, :width].flatten())

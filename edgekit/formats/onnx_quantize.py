@@ -16,12 +16,24 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from edgekit.errors import StageError
-from edgekit.formats.onnx_embedding import embedding_int4, embedding_int8, embedding_tables, take_initializer
+from edgekit.formats.onnx_embedding import embedding_int4, embedding_int8, embedding_tables
+from edgekit.formats.onnx_fuse import pack_attention
+from edgekit.formats.onnx_graph import (
+    add_constant,
+    drop_unread,
+    input_at,
+    load_model,
+    only_reader,
+    replace_constant,
+    replace_node,
+    save_model,
+)
+from edgekit.formats.onnx_smooth import activation_ranges, fold, groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import onnx
+    import onnx_ir as ir
 
 __all__ = ["OPERATORS", "Calibration", "Method", "Product", "matrix_products", "quantize_onnx"]
 
@@ -35,6 +47,7 @@ OPERATORS: dict[Method, tuple[str, ...]] = {
     "int8-weight-only": ("MatMul", "Gemm"),
     "int4-weight-only": ("MatMul", "Gemm"),
 }
+SMOOTHED = ("int8-dynamic", "int8-static")  # the methods whose activations are int8
 BLOCK = 32  # inputs of a weight-only product that share a scale
 
 
@@ -69,25 +82,28 @@ def quantize_onnx(
     `feeds`: calibration inputs for int8-static and for smoothing, each (batch, length).
     Source: onnxruntime.quantization (dynamic: weights symmetric int8, activations uint8 per tensor at run time).
     """
-    products = matrix_products(source)
+    model = load_model(source)
+    products = matrix_products(model)
     skipped = [p.node for p in products if p.node in keep or any(x in p.node or x in p.weight for x in exclude)]
     chosen = [p.node for p in products if p.node not in skipped and p.operator in OPERATORS[method]]
-    known = embedding_tables(source) if embedding_bits else []
+    known = embedding_tables(model) if embedding_bits else []
     tables = [t for t in known if t not in keep and not any(x in t for x in exclude)]
     if not chosen and not tables:
         raise StageError(
             "nothing left to quantize: every matrix product and embedding table is excluded",
             hint="--exclude takes parts of names; see edgekit explain",
         )
+    _prepare(model, chosen, tables, embedding_bits)
+    if smooth and method in SMOOTHED:
+        _smooth(model, smooth, feeds)
+    packed = pack_attention(model, chosen) if method == "int8-dynamic" else []
+    if not chosen:
+        save_model(model, out)
+        return tables
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, _quiet():
-        stepping_stone = Path(folder) / "embedded.onnx"
-        _prepare(source, stepping_stone, chosen, tables, embedding_bits)
-        if smooth and method in ("int8-dynamic", "int8-static"):
-            _smooth(stepping_stone, smooth, feeds)
-        if not chosen:
-            stepping_stone.replace(out)
-        elif method == "int8-dynamic":
-            packed = _packed(stepping_stone, chosen)
+        stepping_stone = Path(folder) / "prepared.onnx"
+        save_model(model, stepping_stone)
+        if method == "int8-dynamic":
             _dynamic(stepping_stone, out, [*chosen, *packed], per_channel, reduce_range)
         elif method == "int8-static":
             _static(stepping_stone, out, chosen, per_channel, reduce_range, calibration, feeds)
@@ -96,44 +112,19 @@ def quantize_onnx(
     return [*chosen, *tables]
 
 
-def _smooth(file: Path, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> None:
-    import onnx
-
-    from edgekit.formats.onnx_graph import drop_unread
-    from edgekit.formats.onnx_smooth import activation_ranges, fold, groups
-
-    model = onnx.load(str(file))
+def _smooth(model: ir.Model, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> None:
+    """Fold into all that takes it."""
     found = groups(model)
-    largest = activation_ranges(file, [group.activation for group in found], feeds)
+    largest = activation_ranges(model, [group.activation for group in found], feeds)
     for group in found:
         fold(model, group, largest[group.activation], alpha)
-    drop_unread(model.graph)
-    onnx.save(model, str(file))
+    drop_unread(model)
 
 
-def _packed(file: Path, products: Collection[str]) -> list[str]:
-    """Pack the attentions of the file whose products all go to int8: one operator each is then all of it."""
-    import onnx
-
-    from edgekit.formats.onnx_fuse import pack_attention
-
-    model = onnx.load(str(file))
-    found = pack_attention(model, products)
-    onnx.save(model, str(file))
-    return found
-
-
-def matrix_products(file: Path) -> list[Product]:
+def matrix_products(model: ir.Model) -> list[Product]:
     """Every MatMul or Gemm with a constant weight."""
-    import onnx
-
-    graph = onnx.load(str(file)).graph
-    constants = {tensor.name for tensor in graph.initializer}
-    return [
-        Product(node.name, node.input[1], node.op_type)
-        for node in graph.node
-        if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants
-    ]
+    nodes = [node for node in model.graph if node.op_type in ("MatMul", "Gemm")]
+    return [Product(n.name, n.inputs[1].name, n.op_type) for n in nodes if n.inputs[1].is_initializer()]
 
 
 def _dynamic(source: Path, out: Path, nodes: list[str], per_channel: bool, reduce_range: bool) -> None:
@@ -177,8 +168,6 @@ def _static(
         def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
             return next(self.feeds, None)
 
-    from edgekit.formats.onnx_graph import drop_unread
-
     methods = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -202,24 +191,23 @@ def _static(
             "OpTypesToExcludeOutputQuantization": ["MatMul"],
         },
     )
-    model = onnx.load(str(out))
+    model = load_model(out)
     _float_for_others(model)
-    drop_unread(model.graph)
-    onnx.save(model, str(out))
+    drop_unread(model)
+    save_model(model, out)
 
 
-def _float_for_others(model: onnx.ModelProto) -> None:
+def _float_for_others(model: ir.Model) -> None:
     """What the quantizer rounds for a product, it hands to every other reader rounded, too (a residual, for one): those
     read the value itself again, which is nearer, and one operator less."""
-    made = {node.output[0]: node for node in model.graph.node}
-    for node in model.graph.node:
-        if node.op_type == "MatMul":
-            continue
-        for place, name in enumerate(node.input):
-            unpack = made.get(name)
-            rounded = made.get(unpack.input[0]) if unpack is not None and unpack.op_type == "DequantizeLinear" else None
+    for node in [n for n in model.graph if n.op_type != "MatMul"]:
+        for place, value in enumerate(node.inputs):
+            unpack = value.producer() if value is not None else None
+            if unpack is None or unpack.op_type != "DequantizeLinear":
+                continue
+            rounded = unpack.inputs[0].producer()
             if rounded is not None and rounded.op_type == "QuantizeLinear":
-                node.input[place] = rounded.input[0]
+                node.replace_input_with(place, rounded.inputs[0])
 
 
 def _weight_only(source: Path, out: Path, excluded: list[str], bits: Literal[4, 8]) -> None:
@@ -238,47 +226,51 @@ def _weight_only(source: Path, out: Path, excluded: list[str], bits: Literal[4, 
     quantizer.model.save_model_to_file(str(out), False)
 
 
-def _prepare(source: Path, out: Path, products: list[str], tables: list[str], bits: EMBEDDING_BITS) -> None:
+def _prepare(model: ir.Model, products: Collection[str], tables: Sequence[str], bits: EMBEDDING_BITS) -> None:
     """Rewrite what ONNX Runtime's quantizers do not take: the Gemms among `products`, and embedding tables."""
-    import onnx
-
-    model = onnx.load(str(source))
-    for node in [n for n in model.graph.node if n.op_type == "Gemm" and n.name in products]:
-        _gemm_to_matmul(model, node)
+    for node in [n for n in model.graph if n.op_type == "Gemm" and n.name in products]:
+        _gemm_to_matmul(model.graph, node)
     for table in tables:
         (embedding_int4 if bits == 4 else embedding_int8)(model, table)
     _declare(model, products)
-    onnx.save(model, str(out))
 
 
-def _declare(model: onnx.ModelProto, products: list[str]) -> None:
+def _declare(model: ir.Model, products: Collection[str]) -> None:
     """Say that what flows into and out of `products` is float. Behind operators of ONNX Runtime's own (attention, GELU)
     its static quantizer cannot tell, and leaves such an input in float with no more than a line in the log."""
-    from onnx import TensorProto, helper
+    import onnx_ir as ir
 
-    flowing = {name for n in model.graph.node if n.name in products for name in (n.input[0], n.output[0])}
-    for name in sorted(flowing - {value.name for value in (*model.graph.input, *model.graph.output)}):
-        model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    for node in [n for n in model.graph if n.name in products]:
+        for value in (node.inputs[0], node.outputs[0]):
+            if not value.is_graph_input() and not value.is_graph_output():
+                value.dtype = ir.DataType.FLOAT
 
 
-def _gemm_to_matmul(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+def _gemm_to_matmul(graph: ir.Graph, node: ir.Node) -> None:
     """x W^T + b as MatMul and Add, under the same names; a Gemm that scales its terms stays."""
-    from onnx import helper, numpy_helper
+    import onnx_ir as ir
 
-    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if found.get("transA", 0) or found.get("alpha", 1.0) != 1.0 or found.get("beta", 1.0) != 1.0:
+    found = node.attributes
+    if found.get_int("transA", 0) or found.get_float("alpha", 1.0) != 1.0 or found.get_float("beta", 1.0) != 1.0:
         return
-    weight = take_initializer(model, node.input[1])
-    array = np.ascontiguousarray(weight.T if found.get("transB", 0) else weight)
-    model.graph.initializer.append(numpy_helper.from_array(array, node.input[1]))
-    output, position = node.output[0], list(model.graph.node).index(node)
-    product = output if len(node.input) < 3 else f"{output}.product"
-    new = [helper.make_node("MatMul", list(node.input[:2]), [product], node.name)]
-    if len(node.input) == 3:
-        new.append(helper.make_node("Add", [product, node.input[2]], [output], f"{node.name}.bias"))
-    model.graph.node.remove(node)
-    for offset, item in enumerate(new):
-        model.graph.node.insert(position + offset, item)
+    weight, bias, output = node.inputs[1], input_at(node, 2), node.outputs[0]
+    if found.get_int("transB", 0):
+        weight = _transposed(graph, weight)
+    product = ir.node("MatMul", [node.inputs[0], weight], name=node.name)
+    if bias is None:
+        replace_node(node, product)
+        return
+    product.outputs[0].name = f"{output.name}.product"
+    replace_node(node, product, ir.node("Add", [product.outputs[0], bias], name=f"{node.name}.bias"))
+
+
+def _transposed(graph: ir.Graph, weight: ir.Value) -> ir.Value:
+    """The weight itself, its values transposed, where one node reads it; else another one."""
+    values = weight.const_value.numpy().T
+    if only_reader(weight) is None:
+        return add_constant(graph, f"{weight.name}.transposed", values)
+    replace_constant(weight, values)
+    return weight
 
 
 @contextmanager

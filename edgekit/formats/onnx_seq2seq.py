@@ -15,9 +15,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from edgekit.formats.onnx_encoder import OPSET
+from edgekit.formats.onnx_graph import (
+    add_constant,
+    constant,
+    drop_unread,
+    forget_origin,
+    load_model,
+    name_by_module,
+    save_model,
+)
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
     import torch
     from transformers import PreTrainedModel
 
@@ -70,30 +79,26 @@ def quantize_seq2seq(source: Path, out: Path, *, exclude: tuple[str, ...] = ()) 
 
     See `quantize_onnx`.
     """
-    import onnx
-
     from edgekit.formats.onnx_quantize import quantize_onnx
 
     touched = []
     with TemporaryDirectory(dir=out.parent) as folder:
         for file in (ENCODER, DECODER):
-            model = onnx.load(str(source / file))
-            _untie(model.graph)
-            onnx.save(model, str(Path(folder) / file))
+            model = load_model(source / file)
+            _untie(model)
+            save_model(model, Path(folder) / file)
             touched += quantize_onnx(Path(folder) / file, out / file, "int8-dynamic", exclude=exclude)
     return touched
 
 
-def _untie(graph: onnx.GraphProto) -> None:
+def _untie(model: ir.Model) -> None:
     """Transposed constants as constants of their own, which a product can have in another type than a table."""
-    from edgekit.formats.onnx_graph import add_constant, constant, drop_unread
-
-    for node in [n for n in graph.node if n.op_type == "Transpose" and len(n.attribute) == 1]:
-        values = constant(graph, node.input[0])
-        if values is not None:
-            add_constant(graph, node.output[0], values.transpose(list(node.attribute[0].ints)))
-            graph.node.remove(node)
-    drop_unread(graph)
+    for node in [n for n in model.graph if n.op_type == "Transpose" and "perm" in n.attributes]:
+        values, transposed = constant(node.inputs[0]), node.outputs[0]
+        if values is not None and not transposed.is_graph_output():
+            own = values.transpose(list(node.attributes["perm"].as_ints()))
+            transposed.replace_all_uses_with(add_constant(model.graph, transposed.name, own))
+    drop_unread(model)
 
 
 def _read(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -158,10 +163,7 @@ def _export(
     outputs: list[str],
     file: Path,
 ) -> None:
-    import onnx
     import torch
-
-    from edgekit.formats.onnx_graph import drop_unread, forget_origin, name_by_module
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations; what it gets wrong, parity shows
@@ -176,9 +178,7 @@ def _export(
             verbose=False,
         )
     assert program is not None
-    program.save(str(file))
-    model = onnx.load(str(file))
-    name_by_module(model.graph)
-    forget_origin(model)
-    drop_unread(model.graph)
-    onnx.save(model, str(file))
+    name_by_module(program.model.graph)
+    drop_unread(program.model)
+    forget_origin(program.model)
+    save_model(program.model, file)

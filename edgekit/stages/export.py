@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Export", "export"]
 
-VERSION = 7
+VERSION = 8
 ONNX_TOLERANCE = 1e-4  # max |difference| of logits against torch float32
 # llama.cpp computes GELU by its tanh approximation, from a half-precision table, in f32 files too: the error grows with
 # the activations, and so with the logits. Rounding the weights to f16 alone costs a trained classifier as much.

@@ -18,11 +18,11 @@ from edgekit.stages.export import copy_deployable, draft, require_task
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgekit.formats.onnx_quantize import Method
+    from edgekit.formats.onnx_quantize import Method, Product
 
 __all__ = ["METHODS", "VERSION", "Quantize", "calibration_feeds", "quantize"]
 
-VERSION = 9
+VERSION = 10
 OnnxMethod = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 GgufMethod = Literal["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q6_k", "q4_k_m"]
 OpenvinoMethod = Literal["int8-nncf"]
@@ -120,11 +120,10 @@ def quantize(source: Artifact, config: Quantize, out: Path, context: Context) ->
 
 
 def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, keep: Collection[str]) -> Written:
-    from edgekit.formats.onnx_embedding import embedding_tables
-    from edgekit.formats.onnx_quantize import matrix_products, quantize_onnx
+    from edgekit.formats.onnx_quantize import quantize_onnx
 
     bits: dict[str, Literal[0, 4, 8]] = {"keep": 0, "int8": 8, "int4": 4}
-    products, tables = matrix_products(source.model_file), embedding_tables(source.model_file)
+    products, tables = _known(source.model_file)
     touched = quantize_onnx(
         source.model_file,
         target,
@@ -145,6 +144,16 @@ def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, ke
     ]
     skipped += [Skipped(name=t, reason=_reason("Gather", t, config, keep)) for t in tables if t not in touched]
     return Written(tuple(touched), tuple(skipped), _notes(config))
+
+
+def _known(file: Path) -> tuple[list[Product], list[str]]:
+    """The products and the embedding tables of an ONNX file."""
+    from edgekit.formats.onnx_embedding import embedding_tables
+    from edgekit.formats.onnx_graph import load_model
+    from edgekit.formats.onnx_quantize import matrix_products
+
+    model = load_model(file)
+    return matrix_products(model), embedding_tables(model)
 
 
 def _openvino(source: Artifact, config: Quantize, target: Path, context: Context, keep: Collection[str]) -> Written:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Seq2SeqExport", "seq2seq_export"]
 
-VERSION = 1
+VERSION = 2
 TEXTS = 256  # whose tokens are compared, where the tokenizer had to be made anew
 TOKEN_PARITY = 0.01  # share of them that may differ
 LIMITS = {"fp32": 1e-5, "int8": 1.0}  # KL divergence, nats a token: beyond 1 a model says something else

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -13,7 +14,7 @@ WIDTH, HEADS = 8, 2
 DICE = np.random.default_rng(0)
 
 
-def layer(**changes: str) -> onnx.ModelProto:
+def layer(**changes: str) -> ir.Model:
     """One attention with its residual and norm; `changes` renames what a node's input is, by "OUTPUT.PLACE"."""
     nodes = []
     for name in ("query", "key", "value"):
@@ -40,23 +41,27 @@ def layer(**changes: str) -> onnx.ModelProto:
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", "length", WIDTH]) for n in "xy")
     graph = helper.make_graph(nodes, "layer", [x], [y], constants)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    return ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
 
 
-def run(model: onnx.ModelProto) -> NDArray[np.float32]:
+def run(model: ir.Model) -> NDArray[np.float32]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(written(model), providers=["CPUExecutionProvider"])
     x = np.random.default_rng(1).normal(size=(2, 5, WIDTH)).astype(np.float32)
     return np.asarray(session.run(["y"], {"x": x})[0])
 
 
-def optimized(model: onnx.ModelProto, folder: Path) -> set[str]:
+def written(model: ir.Model) -> bytes:
+    return bytes(ir.to_proto(model).SerializeToString())
+
+
+def optimized(model: ir.Model, folder: Path) -> set[str]:
     """The operators that ONNX Runtime executes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3  # it warns that the file is made for this processor
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(written(model), options, providers=["CPUExecutionProvider"])
     return {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from edgekit.artifact import Task
@@ -12,6 +11,7 @@ from edgekit.errors import UsageError
 from edgekit.formats.cost_probes import designed, random_structures
 from edgekit.formats.cost_table import CostTable, Curve, fit, load_costs
 from edgekit.formats.onnx_encoder import write_onnx
+from edgekit.formats.onnx_graph import load_model, save_model
 from edgekit.formats.onnx_narrow import layer_names, narrow_graph
 from edgekit.nn.load import load_classifier
 from edgekit.nn.narrow import narrow
@@ -87,16 +87,16 @@ def test_a_table_of_another_machine_or_model_is_refused(tmp_path: Path) -> None:
 def test_a_narrowed_graph_has_the_shape_of_the_pruned_models_export(tiny: Callable[..., Path], tmp_path: Path) -> None:
     model = load_classifier(tiny("bert"))
     write_onnx(model, TASK, tmp_path / "whole.onnx")
-    narrowed = onnx.load(str(tmp_path / "whole.onnx"))
+    narrowed = load_model(tmp_path / "whole.onnx")
     narrow_graph(narrowed, layer_names(model), heads=(3, 1), ffn=(40, 8), size=8)
     import torch
 
     keep = {"heads": {0: torch.arange(3), 1: torch.arange(1)}, "ffn": {0: torch.arange(40), 1: torch.arange(8)}}
     narrow(model, keep)
     write_onnx(model, TASK, tmp_path / "pruned.onnx")
-    pruned = onnx.load(str(tmp_path / "pruned.onnx"))
-    assert [n.op_type for n in narrowed.graph.node] == [n.op_type for n in pruned.graph.node]
-    onnx.save(narrowed, str(tmp_path / "narrowed.onnx"))
+    pruned = load_model(tmp_path / "pruned.onnx")
+    assert [n.op_type for n in narrowed.graph] == [n.op_type for n in pruned.graph]
+    save_model(narrowed, tmp_path / "narrowed.onnx")
     import onnxruntime
 
     feed = {"input_ids": np.array([[2, 7, 9, 3]]), "attention_mask": np.ones((1, 4), dtype=np.int64)}

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx_layer_sample import written
 
 from edgekit.errors import StageError
 from edgekit.formats.onnx_embedding import embedding_int4, embedding_int8
 
 
-def table(weights: NDArray[np.float32], rank: int) -> onnx.ModelProto:
+def table(weights: NDArray[np.float32], rank: int) -> ir.Model:
     node = helper.make_node("Gather", ["w", "index"], ["y"], "embedding")
     index = helper.make_tensor_value_info("index", TensorProto.INT64, [f"d{axis}" for axis in range(rank)])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     graph = helper.make_graph([node], "table", [index], [y], [numpy_helper.from_array(weights, "w")])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
 
 
-def look_up(model: onnx.ModelProto, index: NDArray[np.int64]) -> NDArray[np.float32]:
+def look_up(model: ir.Model, index: NDArray[np.int64]) -> NDArray[np.float32]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(written(model), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(["y"], {"index": index})[0])
 
 
@@ -48,8 +49,7 @@ def test_a_table_as_wide_as_tinyberts_is_half_a_byte_a_value() -> None:
     weights = np.random.default_rng(0).normal(size=(50, 312)).astype(np.float32)
     model = table(weights, 2)
     embedding_int4(model, "w")
-    sizes = {t.name: t.dims for t in model.graph.initializer}
-    assert list(sizes["w.int4"]) == [50, 12, 13]  # twelve blocks of 26
+    assert list(model.graph.initializers["w.int4"].shape) == [50, 12, 13]  # twelve blocks of 26
     assert np.abs(look_up(model, np.arange(50)[None])[0] - weights).max() < np.abs(weights).max() / 8 * 1.01
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
-from onnx import ModelProto, helper
 from onnx_layer_sample import layer, optimized, run
 
 from edgekit.formats.onnx_fuse import bias_into_attention, pack_attention, part_norms
@@ -18,7 +18,7 @@ def test_the_same_values_by_fewer_operators() -> None:
     before = run(model)
     assert bias_into_attention(model) == 1
     np.testing.assert_allclose(run(model), before, atol=1e-5)
-    found = Counter(node.op_type for node in model.graph.node)
+    found = Counter(node.op_type for node in model.graph)
     assert found == {"MatMul": 4, "MultiHeadAttention": 1, "Add": 2, "LayerNormalization": 1}
 
 
@@ -49,11 +49,11 @@ def test_the_runtime_leaves_a_norm_beside_its_residual(tmp_path: Path) -> None:
 PRODUCTS = ("query", "key", "value")
 
 
-def fused(**changes: str) -> ModelProto:
+def fused(**changes: str) -> ir.Model:
     """A layer whose attention has its biases; the products have names."""
     model = layer(**changes)
-    for node in model.graph.node:
-        node.name = node.output[0].removesuffix(".product")
+    for node in model.graph:
+        node.name = node.outputs[0].name.removesuffix(".product")
     bias_into_attention(model)
     return model
 
@@ -63,7 +63,7 @@ def test_three_products_and_their_attention_are_one_operator() -> None:
     before = run(model)
     assert pack_attention(model, PRODUCTS) == ["context"]
     np.testing.assert_allclose(run(model), before, atol=1e-5)
-    found = Counter(node.op_type for node in model.graph.node)
+    found = Counter(node.op_type for node in model.graph)
     assert found == {"Attention": 1, "MatMul": 1, "Add": 2, "LayerNormalization": 1}
 
 
@@ -71,16 +71,21 @@ def test_an_attention_is_not_packed_where_it_would_compute_something_else() -> N
     assert pack_attention(fused(), ("query", "key")) == []  # the value's product stays in float
     assert pack_attention(layer(), PRODUCTS) == []  # biases are added outside
     other = fused()
-    first = next(node for node in other.graph.node if node.name == "query")
-    other.graph.node.insert(0, helper.make_node("Identity", ["x"], ["elsewhere"]))
-    first.input[0] = "elsewhere"  # of other positions, for all one can tell
+    elsewhere = ir.node("Identity", [other.graph.inputs[0]])
+    first = next(node for node in other.graph if node.name == "query")
+    other.graph.insert_before(first, elsewhere)
+    first.replace_input_with(0, elsewhere.outputs[0])  # of other positions, for all one can tell
     assert pack_attention(other, PRODUCTS) == []
-    for name, value in (("scale", 0.3), ("unidirectional", 1)):
-        changed = fused()
-        attention = next(node for node in changed.graph.node if node.op_type == "MultiHeadAttention")
-        attention.attribute.append(helper.make_attribute(name, value))
-        assert pack_attention(changed, PRODUCTS) == []
+    for changed in ({"scale": 0.3}, {"unidirectional": 1}):
+        model = fused()
+        attention_of(model).attributes.update({n: ir.convenience.convert_attribute(n, v) for n, v in changed.items()})
+        assert pack_attention(model, PRODUCTS) == []
     added = fused()
-    attention = next(node for node in added.graph.node if node.op_type == "MultiHeadAttention")
-    attention.input.extend(["", "fixed"])  # positions relative to each other, as MPNet and DeBERTa add them
+    attention = attention_of(added)
+    attention.resize_inputs(6)
+    attention.replace_input_with(5, added.graph.initializers["fixed"])  # as MPNet and DeBERTa add relative positions
     assert pack_attention(added, PRODUCTS) == []
+
+
+def attention_of(model: ir.Model) -> ir.Node:
+    return next(node for node in model.graph if node.op_type == "MultiHeadAttention")

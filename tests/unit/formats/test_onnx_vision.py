@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task
 from edgekit.formats.gguf_encoder import obstacles_of
 from edgekit.formats.onnx_encoder import operators, write_onnx
+from edgekit.formats.onnx_graph import load_model, save_model
 from edgekit.formats.onnx_narrow import layer_names, narrow_graph
 from edgekit.formats.onnx_quantize import quantize_onnx
 from edgekit.nn.load import Edits
@@ -81,9 +82,9 @@ def test_its_costs_can_be_measured(tmp_path: Path) -> None:
     """What `trim` times: the exported graph, narrowed, still runs and is smaller."""
     model, file = random_vit(), tmp_path / "model.onnx"
     write_onnx(model, TASK, file)
-    graph = onnx.load(str(file))
+    graph = load_model(file)
     narrow_graph(graph, layer_names(model), [1, 2, 1], [8, 40, 16], head_size(model))
-    onnx.save(graph, str(tmp_path / "narrow.onnx"))
+    save_model(graph, tmp_path / "narrow.onnx")
     assert run(tmp_path / "narrow.onnx", batches()[1]).shape == (2, 3)
     assert (tmp_path / "narrow.onnx").stat().st_size < file.stat().st_size
 
