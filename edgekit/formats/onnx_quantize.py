@@ -10,6 +10,7 @@ import logging
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-__all__ = ["OPERATORS", "Calibration", "Method", "Product", "matrix_products", "quantize_onnx"]
+__all__ = ["OPERATORS", "Calibration", "Method", "Product", "Quantized", "matrix_products", "quantize_onnx"]
 
 Method = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 Calibration = Literal["minmax", "entropy", "percentile"]
@@ -59,6 +60,14 @@ class Product(NamedTuple):
     operator: str
 
 
+@dataclass(frozen=True)
+class Quantized:
+    """Names of what was quantized (nodes, and embedding tables), and of the activations that were smoothed."""
+
+    touched: list[str]
+    smoothed: list[str]
+
+
 def quantize_onnx(
     source: Path,
     out: Path,
@@ -72,8 +81,8 @@ def quantize_onnx(
     calibration: Calibration = "minmax",
     smooth: float = 0.0,
     feeds: Sequence[dict[str, np.ndarray[Any, Any]]] = (),
-) -> list[str]:
-    """Write the quantized file; returns the names of the nodes that were quantized.
+) -> Quantized:
+    """Write the quantized file.
 
     `reduce_range`: int8 weights use 7 of their 8 bits (see docs/design/int8-range.md).
     `exclude`: nodes whose name or weight's name contains one of these texts stay in float; `keep`: nodes and
@@ -94,12 +103,11 @@ def quantize_onnx(
             hint="--exclude takes parts of names; see edgekit explain",
         )
     _prepare(model, chosen, tables, embedding_bits)
-    if smooth and method in SMOOTHED:
-        _smooth(model, smooth, feeds)
+    smoothed = _smooth(model, smooth, feeds) if smooth and method in SMOOTHED else []
     packed = pack_attention(model, chosen) if method == "int8-dynamic" else []
     if not chosen:
         save_model(model, out)
-        return tables
+        return Quantized(tables, smoothed)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, _quiet():
         stepping_stone = Path(folder) / "prepared.onnx"
         save_model(model, stepping_stone)
@@ -109,16 +117,18 @@ def quantize_onnx(
             _static(stepping_stone, out, chosen, per_channel, reduce_range, calibration, feeds)
         else:
             _weight_only(stepping_stone, out, skipped, bits=4 if method == "int4-weight-only" else 8)
-    return [*chosen, *tables]
+    return Quantized([*chosen, *tables], smoothed)
 
 
-def _smooth(model: ir.Model, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> None:
-    """Fold into all that takes it."""
+def _smooth(model: ir.Model, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> list[str]:
+    """Fold into all that takes it; returns the activations that became flatter."""
     found = groups(model)
-    largest = activation_ranges(model, [group.activation for group in found], feeds)
+    names = [group.activation for group in found]
+    largest = activation_ranges(model, names, feeds)
     for group in found:
         fold(model, group, largest[group.activation], alpha)
     drop_unread(model)
+    return names
 
 
 def matrix_products(model: ir.Model) -> list[Product]:

@@ -87,7 +87,7 @@ def quantize_seq2seq(source: Path, out: Path, *, exclude: tuple[str, ...] = ()) 
             model = load_model(source / file)
             _untie(model)
             save_model(model, Path(folder) / file)
-            touched += quantize_onnx(Path(folder) / file, out / file, "int8-dynamic", exclude=exclude)
+            touched += quantize_onnx(Path(folder) / file, out / file, "int8-dynamic", exclude=exclude).touched
     return touched
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "activation_ranges", "fold", "groups"]
 
-NORMS = {"LayerNormalization": (1, 2), "SkipLayerNormalization": (2, 3)}  # places of gain and bias
+NORMS = {"LayerNormalization": (1, 2), "SkipLayerNormalization": (2, 3)}  # places of gain and, where it has one, bias
 VALUE, BIAS = 2, 3  # places of MultiHeadAttention's inputs
 Floats = NDArray[np.float32]
 
@@ -60,6 +60,8 @@ def activation_ranges(
     import onnx_ir as ir
     import onnxruntime
 
+    if not names:
+        return {}
     watched = model.clone()
     values = ir.convenience.create_value_mapping(watched.graph)
     for name in names:
@@ -96,8 +98,11 @@ def fold(model: ir.Model, group: Group, largest: Floats, alpha: float) -> Floats
 
 
 def _own_gain(node: ir.Node) -> bool:
-    """Whether it is a norm whose gain and bias are constants."""
-    return node.op_type in NORMS and all(constant(input_at(node, p)) is not None for p in NORMS[node.op_type])
+    """Whether it is a norm whose gain, and bias if it has one, are constants."""
+    if node.op_type not in NORMS:
+        return False
+    gain, bias = NORMS[node.op_type]
+    return constant(input_at(node, gain)) is not None and _constant_or_none(node, bias)
 
 
 def _own_values(node: ir.Node) -> bool:

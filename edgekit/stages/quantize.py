@@ -35,6 +35,7 @@ REASONS = {
     "int8-weight-only": "products are computed block by block from int8 weights; that pays on one short text at a time",
     "int4-weight-only": "4 bits shrink the file; every product first widens them, so expect size, not speed",
 }
+UNSMOOTHED = "no norm or attention makes what products alone read, so that none can take the scales"
 
 
 class Quantize(Config):
@@ -124,7 +125,7 @@ def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, ke
 
     bits: dict[str, Literal[0, 4, 8]] = {"keep": 0, "int8": 8, "int4": 4}
     products, tables = _known(source.model_file)
-    touched = quantize_onnx(
+    written = quantize_onnx(
         source.model_file,
         target,
         _method(config),
@@ -140,10 +141,12 @@ def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, ke
     skipped = [
         Skipped(name=product.node, reason=_reason(product.operator, product.node, config, keep))
         for product in products
-        if product.node not in touched
+        if product.node not in written.touched
     ]
-    skipped += [Skipped(name=t, reason=_reason("Gather", t, config, keep)) for t in tables if t not in touched]
-    return Written(tuple(touched), tuple(skipped), _notes(config))
+    skipped += [Skipped(name=t, reason=_reason("Gather", t, config, keep)) for t in tables if t not in written.touched]
+    if config.smooth and _calibrated(config) and not written.smoothed:
+        skipped.append(Skipped(name="smoothing", reason=UNSMOOTHED))
+    return Written(tuple(written.touched), tuple(skipped), _notes(config))
 
 
 def _known(file: Path) -> tuple[list[Product], list[str]]:

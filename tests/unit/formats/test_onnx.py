@@ -72,6 +72,44 @@ def test_products_are_named_by_their_modules(bert: tuple[Path, Path]) -> None:
     assert len(set(names)) == len(names) == 14
 
 
+def test_a_file_says_nothing_of_how_it_was_made(bert: tuple[Path, Path], tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(bert[1]))
+    said = (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer)
+    assert not [one.name for one in said if one.metadata_props or one.doc_string]
+    assert not model.graph.value_info
+    quantize_onnx(bert[1], tmp_path / "q.onnx", "int8-static", feeds=[feed(1, 12)])
+    graph = onnx.load(str(tmp_path / "q.onnx")).graph
+    assert not {value.name for value in graph.value_info} & {tensor.name for tensor in graph.initializer}
+
+
+def test_products_that_share_a_weight_are_all_quantized(tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    dice = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["h"], "first", transB=1),
+        helper.make_node("Gemm", ["h", "w", "b"], ["y"], "second", transB=1),
+    ]
+    weights = {"w": dice.normal(size=(8, 8)).astype(np.float32), "b": dice.normal(size=8).astype(np.float32)}
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 8]) for name in "xy")
+    tensors = [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    made = helper.make_model(
+        helper.make_graph(nodes, "tied", [x], [y], tensors), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
+    source, small = tmp_path / "tied.onnx", tmp_path / "small.onnx"
+    onnx.save(made, str(source))
+    assert quantize_onnx(source, small, "int8-dynamic").touched == ["first", "second"]
+    inputs = {"x": dice.normal(size=(5, 8)).astype(np.float32)}
+    sessions = [onnxruntime.InferenceSession(str(f), providers=["CPUExecutionProvider"]) for f in (source, small)]
+    exact, found = (session.run(None, inputs)[0] for session in sessions)
+    assert operators(small)["MatMulInteger"] == 2
+    assert np.corrcoef(exact.ravel(), found.ravel())[0, 1] > 0.99
+
+
 def test_segments_are_an_input_only_where_the_task_has_them(tiny: Callable[..., Path], tmp_path: Path) -> None:
     folder = tiny("bert")
     write_onnx(load_classifier(folder), TASK.model_copy(update={"segments": True}), tmp_path / "model.onnx")
@@ -85,7 +123,7 @@ def test_quantized_files_run_and_stay_close(bert: tuple[Path, Path], tmp_path: P
     _, file = bert
     out = tmp_path / "quantized.onnx"
     feeds = [feed(1, 12), feed(1, 20)]
-    touched = quantize_onnx(file, out, method, embedding_bits=bits, feeds=feeds)  # type: ignore[arg-type]
+    touched = quantize_onnx(file, out, method, embedding_bits=bits, feeds=feeds).touched  # type: ignore[arg-type]
     model = load_model(file)
     products = [product for product in matrix_products(model) if product.operator in OPERATORS[method]]
     assert len(products) >= 12
@@ -118,7 +156,7 @@ def test_excluded_layers_stay_as_they_are(bert: tuple[Path, Path], tmp_path: Pat
     _, file = bert
     model = load_model(file)
     names = [product.node for product in matrix_products(model)]
-    touched = quantize_onnx(file, tmp_path / "q.onnx", "int8-dynamic", exclude=[names[0]], embedding_bits=0)
+    touched = quantize_onnx(file, tmp_path / "q.onnx", "int8-dynamic", exclude=[names[0]], embedding_bits=0).touched
     assert names[0] not in touched
     assert not set(touched) & set(embedding_tables(model))
     with pytest.raises(StageError, match="nothing left to quantize"):

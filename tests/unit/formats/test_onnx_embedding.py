@@ -53,6 +53,19 @@ def test_a_table_as_wide_as_tinyberts_is_half_a_byte_a_value() -> None:
     assert np.abs(look_up(model, np.arange(50)[None])[0] - weights).max() < np.abs(weights).max() / 8 * 1.01
 
 
+def test_a_table_that_others_read_stays_for_them() -> None:
+    weights = np.random.default_rng(0).normal(size=(9, 32)).astype(np.float32)
+    model = table(weights, 2)
+    shared = model.graph.initializers["w"]
+    model.graph.append(ir.node("Transpose", [shared], name="other"))
+    embedding_int8(model, "w")
+    assert [node.name for node in shared.consumers()] == ["other"]
+    assert model.graph.initializers["w"] is shared
+    alone = table(weights, 2)
+    embedding_int8(alone, "w")
+    assert "w" not in alone.graph.initializers
+
+
 def test_rows_that_are_no_whole_blocks_are_refused() -> None:
     with pytest.raises(StageError, match="embeddings of 38 columns do not divide into int4 blocks of 8 to 32"):
         embedding_int4(table(np.ones((3, 38), np.float32), 2), "w")

@@ -12,11 +12,11 @@ from edgekit.formats.onnx_fuse import bias_into_attention
 from edgekit.formats.onnx_smooth import activation_ranges, fold, groups
 
 
-def prenorm(*, residual: bool = False) -> ir.Model:
-    """Two products of a normed input; with `residual`, the norm is read by a sum, too."""
+def prenorm(*, residual: bool = False, bias: bool = True) -> ir.Model:
+    """Two products of a normed input; with `residual`, the norm is read by a sum, too; `bias`: of the norm."""
     dice = np.random.default_rng(3)
     nodes = [
-        helper.make_node("LayerNormalization", ["x", "gain", "bias"], ["normed"]),
+        helper.make_node("LayerNormalization", ["x", "gain", *(["bias"] if bias else [])], ["normed"]),
         helper.make_node("MatMul", ["normed", "up"], ["wide"]),
         helper.make_node("MatMul", ["normed", "gate"], ["gated"]),
         helper.make_node("Add", ["wide", "gated"], ["sum"]),
@@ -39,7 +39,9 @@ def attended() -> ir.Model:
     return model
 
 
-@pytest.mark.parametrize("model", [prenorm(), attended()], ids=["norm", "attention"])
+@pytest.mark.parametrize(
+    "model", [prenorm(), prenorm(bias=False), attended()], ids=["norm", "norm without bias", "attention"]
+)
 def test_the_same_values_with_flatter_channels(model: ir.Model) -> None:
     before = run(model)
     (group,) = groups(model)
@@ -58,3 +60,7 @@ def test_a_norm_that_a_residual_reads_is_left_alone() -> None:
 
 def test_values_whose_bias_is_apart_are_left_alone() -> None:
     assert groups(layer()) == []
+
+
+def test_of_no_activations_nothing_is_measured() -> None:
+    assert activation_ranges(prenorm(), [], [{"x": np.ones((1, 1, WIDTH), np.float32)}]) == {}
