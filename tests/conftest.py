@@ -12,6 +12,7 @@ import pytest
 WORDS = ["card", "transfer", "money", "lost", "my", "is", "the", "where", "when", "please", "not", "still"]
 WORDS += ["arrived", "waiting", "top", "up", "cash", "rate"]
 PIECES = ["##s", "##ing", "##ed", "##er", "trans", "##fer", "arr", "##ived", "unused"]
+CLOSED = "bert.encoder.layer.1.output.dense"
 FAMILIES = ("bert", "roberta", "electra", "distilbert")
 
 
@@ -83,6 +84,22 @@ def write_tiny(folder: Path, family: str, *, labels: int = 3, layers: int = 2, h
     if family != "roberta":
         ordered = sorted(_ids_by_token(spec).items(), key=lambda item: item[1])
         (folder / "vocab.txt").write_text("".join(f"{t}\n" for t, _ in ordered), encoding="utf-8")
+    return folder
+
+
+def write_closed(folder: Path) -> Path:
+    """A BERT whose second FFN is behind a ReLU that never opens, so that nothing exercises `CLOSED`."""
+    import torch
+
+    from edgekit.nn.load import Edits, load_classifier, save_model
+
+    write_tiny(folder, "bert")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}), encoding="utf-8")
+    model = load_classifier(folder)
+    with torch.no_grad():
+        model.get_submodule("bert.encoder.layer.1.intermediate.dense").get_parameter("bias").fill_(-1e4)
+    save_model(model, folder, tokenizer_from=folder, edits=Edits())
     return folder
 
 

@@ -62,10 +62,12 @@ class Product(NamedTuple):
 
 @dataclass(frozen=True)
 class Quantized:
-    """Names of what was quantized (nodes, and embedding tables), and of the activations that were smoothed."""
+    """Names of what was quantized (nodes, and embedding tables), of the activations that were smoothed, and of products
+    that stayed in float because calibration read nothing but zeros there: such data give no scale."""
 
     touched: list[str]
     smoothed: list[str]
+    idle: list[str]
 
 
 def quantize_onnx(
@@ -95,11 +97,14 @@ def quantize_onnx(
     products = matrix_products(model)
     skipped = [p.node for p in products if p.node in keep or any(x in p.node or x in p.weight for x in exclude)]
     chosen = [p.node for p in products if p.node not in skipped and p.operator in OPERATORS[method]]
+    idle = _idle(model, chosen, feeds) if method == "int8-static" else []
+    chosen = [node for node in chosen if node not in idle]
     known = embedding_tables(model) if embedding_bits else []
     tables = [t for t in known if t not in keep and not any(x in t for x in exclude)]
     if not chosen and not tables:
         raise StageError(
-            "nothing left to quantize: every matrix product and embedding table is excluded",
+            "nothing left to quantize: every matrix product and embedding table is excluded"
+            + (", or never exercised by the calibration data" if idle else ""),
             hint="--exclude takes parts of names; see edgekit explain",
         )
     _prepare(model, chosen, tables, embedding_bits)
@@ -107,7 +112,7 @@ def quantize_onnx(
     packed = pack_attention(model, chosen) if method == "int8-dynamic" else []
     if not chosen:
         save_model(model, out)
-        return Quantized(tables, smoothed)
+        return Quantized(tables, smoothed, idle)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder, _quiet():
         stepping_stone = Path(folder) / "prepared.onnx"
         save_model(model, stepping_stone)
@@ -117,7 +122,14 @@ def quantize_onnx(
             _static(stepping_stone, out, chosen, per_channel, reduce_range, calibration, feeds)
         else:
             _weight_only(stepping_stone, out, skipped, bits=4 if method == "int4-weight-only" else 8)
-    return Quantized([*chosen, *tables], smoothed)
+    return Quantized([*chosen, *tables], smoothed, idle)
+
+
+def _idle(model: ir.Model, chosen: Collection[str], feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> list[str]:
+    """Which of the products read nothing but zeros."""
+    read = {node.name: node.inputs[0].name for node in model.graph if node.name in chosen}
+    largest = activation_ranges(model, list(dict.fromkeys(read.values())), feeds)
+    return [name for name, activation in read.items() if not largest[activation].any()]
 
 
 def _smooth(model: ir.Model, alpha: float, feeds: Iterable[dict[str, np.ndarray[Any, Any]]]) -> list[str]:
@@ -160,7 +172,7 @@ def _static(
     per_channel: bool,
     reduce_range: bool,
     calibration: Calibration,
-    feeds: Iterable[dict[str, np.ndarray[Any, Any]]],
+    feeds: Sequence[dict[str, np.ndarray[Any, Any]]],
 ) -> None:
     import onnx
     from onnxruntime.quantization import (
@@ -173,10 +185,16 @@ def _static(
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.feeds = iter(feeds)
+            self.set_range(0, len(feeds))
 
         def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
-            return next(self.feeds, None)
+            return next(self.left, None)
+
+        def __len__(self) -> int:
+            return len(feeds)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.left = iter(feeds[start_index:end_index])
 
     methods = {
         "minmax": CalibrationMethod.MinMax,
@@ -197,6 +215,8 @@ def _static(
         calibrate_method=methods[calibration],
         extra_options={
             "DefaultTensorType": onnx.TensorProto.FLOAT,
+            # one input at a time: histograms are made of arrays of one shape, and texts differ in length
+            **({} if calibration == "minmax" else {"CalibStridedMinMax": 1}),
             # norms, GELU and attention take float: an int8 output would be turned back at once, by an operator more
             "OpTypesToExcludeOutputQuantization": ["MatMul"],
         },

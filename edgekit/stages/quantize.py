@@ -13,6 +13,7 @@ from edgekit.artifact import Artifact, Facts, Skipped
 from edgekit.errors import StageError
 from edgekit.stages.accuracy_control import Controlled, keep_within
 from edgekit.stages.base import Config, Context, Outcome
+from edgekit.stages.calibration import UNEXERCISED
 from edgekit.stages.export import copy_deployable, draft, require_task
 
 if TYPE_CHECKING:
@@ -139,9 +140,11 @@ def _onnx(source: Artifact, config: Quantize, target: Path, context: Context, ke
         feeds=list(calibration_feeds(source, config.samples, context)) if _calibrated(config) else (),
     )
     skipped = [
-        Skipped(name=product.node, reason=_reason(product.operator, product.node, config, keep))
-        for product in products
-        if product.node not in written.touched
+        Skipped(
+            name=p.node, reason=UNEXERCISED if p.node in written.idle else _reason(p.operator, p.node, config, keep)
+        )
+        for p in products
+        if p.node not in written.touched
     ]
     skipped += [Skipped(name=t, reason=_reason("Gather", t, config, keep)) for t in tables if t not in written.touched]
     if config.smooth and _calibrated(config) and not written.smoothed:

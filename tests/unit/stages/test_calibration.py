@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import Table
 from edgekit.errors import ModelError, StageError
 from edgekit.nn.calibration import calibrate, unexercised
-from edgekit.nn.load import Edits, load_classifier, read_edits, save_model
+from edgekit.nn.load import load_classifier, read_edits
 from edgekit.stages.base import Context
 from edgekit.stages.export import Export, export
 from edgekit.stages.factorize import Factorize, factorize
 from edgekit.stages.prune import Prune, prune
 from edgekit.stages.trim import Trim, trim
-from tests.conftest import FAMILIES, write_tiny
+from tests.conftest import CLOSED, FAMILIES, write_closed, write_tiny
 from tests.tiny_architectures import ARCHITECTURES, write_architecture
 
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 TASK = Task(labels=LABELS, max_length=16)
 TABLE = Table(("my card is lost", "where is my money?", "please top up", "cash") * 6, name="unlabeled")
 DATA = Context(data={"unlabeled": TABLE})
-CLOSED = "bert.encoder.layer.1.output.dense"
-
-
-def dead(folder: Path) -> Path:
-    """A BERT whose second FFN is behind a ReLU that never opens."""
-    write_tiny(folder, "bert")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}), encoding="utf-8")
-    model = load_classifier(folder)
-    with torch.no_grad():
-        model.get_submodule("bert.encoder.layer.1.intermediate.dense").bias.fill_(-1e4)
-    save_model(model, folder, tokenizer_from=folder, edits=Edits())
-    return folder
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *ARCHITECTURES])
@@ -54,7 +39,7 @@ def test_every_layer_of_every_architecture_is_exercised_by_texts(name: str, tmp_
 
 
 def test_layers_that_data_never_exercise_are_told_and_left_alone(tmp_path: Path) -> None:
-    source = Artifact.outside(dead(tmp_path / "dead"), TASK)
+    source = Artifact.outside(write_closed(tmp_path / "dead"), TASK)
     outs = {name: tmp_path / name for name in ("prune", "trim", "factorize")}
     for out in outs.values():
         out.mkdir()
