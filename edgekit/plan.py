@@ -15,8 +15,9 @@ from edgekit.chrf import has_chrf
 from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_file, digest_json
-from edgekit.errors import PlanError, Problem, UsageError
+from edgekit.errors import ModelError, PlanError, Problem, UsageError
 from edgekit.forecast import cost_of, next_shape, shape_of
+from edgekit.formats.marian_tokenizer import MODEL as MARIAN
 from edgekit.model_config import positions, read_config
 from edgekit.nn.architecture import misfits, picture_length
 from edgekit.optional import without_inexpressible
@@ -28,6 +29,7 @@ from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
 from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, of_pictures, pairs_are_rows
+from edgekit.tokenizer_files import tokenizer_json
 from edgekit.zero_shot import read_pairs
 
 __all__ = [
@@ -244,7 +246,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
             problems.append(
                 Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
             )
-    problems += _misfits(recipe, model)
+    problems += [*_misfits(recipe, model), *_tokenizer_problems(recipe.task.kind, model)]
     if not recipe.task.pair and not pairs_are_rows(recipe.task.kind):
         hint = "name the column of the second text"
         problems.append(Problem("task.pair", f"{recipe.task.kind} is of two texts", hint))
@@ -270,6 +272,17 @@ def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:
         return []
     what = f"texts of {recipe.task.max_length} tokens, but the model has {limit} positions"
     return [Problem("task.max_length", what, f"use at most {limit}")]
+
+
+def _tokenizer_problems(kind: TaskKind, model: Artifact) -> list[Problem]:
+    """Why no tokenizer.json can be made of a slow tokenizer's files, a package that is not installed included."""
+    if model.format != "hf" or of_pictures(kind) or (model.path / MARIAN).is_file():
+        return []
+    try:
+        tokenizer_json(model.path)
+    except ModelError as error:
+        return [Problem("model", error.what, error.hint)]
+    return []
 
 
 def _gives(step: ResolvedStep, source: str) -> str:

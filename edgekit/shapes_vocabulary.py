@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgekit.data.table import SplitName, Table
@@ -51,16 +50,10 @@ def tokens_kept(model: Path, config: Prune, tables: Mapping[SplitName, Table], *
 
 
 def _spec(model: Path) -> dict[str, Any] | None:
-    """`tokenizer.json`, as the first step that needs one will make it of a slow tokenizer's files; None where none can
-    be had (the step itself says why)."""
-    from edgekit.nn.load import copy_tokenizer
+    """`tokenizer.json`; None where it has no vocabulary that can be pruned (the step itself says why)."""
     from edgekit.nn.vocabulary import load_spec
 
     try:
-        if (model / "tokenizer.json").is_file():
-            return load_spec(model)
-        with TemporaryDirectory() as folder:
-            copy_tokenizer(model, Path(folder))
-            return load_spec(Path(folder))
-    except (EdgekitError, ImportError, OSError, ValueError):
+        return load_spec(model)
+    except EdgekitError:
         return None

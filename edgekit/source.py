@@ -10,6 +10,7 @@ from edgekit.errors import ModelError
 from edgekit.model_config import label_names, positions, read_config
 from edgekit.nn.architecture import picture_length
 from edgekit.sentence_modules import MODULES
+from edgekit.tokenizer_files import SENTENCEPIECE
 
 __all__ = ["open_model", "resolve_model"]
 
@@ -20,7 +21,7 @@ HEADS: dict[str, TaskKind] = {
     "ForSentenceSimilarity": "sentence-similarity",
     "ForImageClassification": "image-classification",
 }
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "tokenizer.model", "sentencepiece.bpe.model", "1_Pooling/config.json"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", *SENTENCEPIECE, "*.spm", "1_Pooling/config.json"]
 
 
 def resolve_model(name: str) -> Path:

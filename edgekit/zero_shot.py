@@ -17,6 +17,7 @@ from edgekit.data.table import Table
 from edgekit.errors import DataError
 from edgekit.interrogate import HERE, Venue, interrogate
 from edgekit.statistics import Interval, mean_interval
+from edgekit.tokenizer_files import open_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,11 +68,7 @@ def read_pairs(source: str, most: int) -> Table:
 
 def _tokens(folder: Path, texts: list[str]) -> list[list[int]]:
     """Token ids of each text, with the token that begins it."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = open_tokenizer(folder)
     first = first_token(folder, tokenizer)
     return [[first, *e.ids] for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import ModelError, Problem
+from edgekit.tokenizer_files import FAST, tokenizer_json
 
 __all__ = ["Spec", "charsmap", "model_kind", "read_spec", "template", "tokenizer_problems"]
 
@@ -15,12 +16,10 @@ Spec = dict[str, Any]  # the JSON of tokenizer.json
 
 
 def read_spec(folder: Path) -> Spec:
-    """The parsed `tokenizer.json`. Raises ModelError where it is missing or damaged."""
-    path = folder / "tokenizer.json"
+    """The parsed `tokenizer.json`. Raises ModelError where it is damaged, and as `tokenizer_json` does."""
+    path = folder / FAST
     try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{folder} has no tokenizer.json", hint="save it with a fast Transformers tokenizer") from None
+        spec = json.loads(tokenizer_json(folder))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: damaged ({error})") from None
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):

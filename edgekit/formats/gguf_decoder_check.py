@@ -24,6 +24,7 @@ from edgekit.formats.gguf_decoder_tokenizer import doubles_space
 from edgekit.formats.gguf_quantize import captured_log
 from edgekit.nn.decoders import load_decoder
 from edgekit.tasks.language_modeling import Windows
+from edgekit.tokenizer_files import open_tokenizer
 
 __all__ = ["Difference", "Llama", "Tokenized", "compare", "compare_tokens"]
 
@@ -134,11 +135,7 @@ def compare_tokens(file: Path, folder: Path, texts: Iterable[str]) -> Tokenized:
 
     Where both are known to differ on it (`doubles_space`), the space that a text begins with is left out.
     """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = open_tokenizer(folder)
     count, same, first = 0, 0, ""
     bare = doubles_space(read_spec(folder))
     with Llama(file) as model:

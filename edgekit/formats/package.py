@@ -10,6 +10,7 @@ from typing import Literal
 from edgekit.artifact import Task
 from edgekit.model_config import pad_id, read_config
 from edgekit.pictures import PIXELS, SCRIPT, settings_of
+from edgekit.tokenizer_files import FAST, tokenizer_json
 
 __all__ = ["write_package"]
 
@@ -75,7 +76,7 @@ def write_package(source: Path, task: Task, out: Path, file_format: Literal["onn
         (out / PIXELS).write_text(json.dumps(settings_of(source), indent=1) + "\n", encoding="utf-8")
         shutil.copyfile(SCRIPT, out / SCRIPT.name)
     elif file_format != "gguf":
-        shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
+        (out / FAST).write_bytes(tokenizer_json(source))
     shutil.copyfile(EXAMPLES / f"{program}_{file_format}.py", out / f"{program}.py")
     text = README.format(
         title=TITLES[task.kind],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgekit.artifact import Task
 from edgekit.formats.package import EXAMPLES
+from edgekit.tokenizer_files import tokenizer_files
 
 __all__ = ["write_genai_package", "write_gguf_package"]
 
@@ -40,9 +41,9 @@ def write_gguf_package(source: Path, task: Task, out: Path, weights: str, *, cha
 
     `weights`: what the file's tensors are, in words. `chat`: whether it holds a chat template.
     """
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
+    for name, content in tokenizer_files(source).items():
+        if name in TOKENIZER_FILES:
+            (out / name).write_bytes(content)
     shutil.copyfile(EXAMPLES / "generate_gguf.py", out / "generate.py")
     text = README.format(
         form="as one GGUF file",

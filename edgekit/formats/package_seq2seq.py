@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.artifact import Task
-from edgekit.errors import ModelError
 from edgekit.formats import marian_tokenizer
 from edgekit.formats.package import EXAMPLES
 from edgekit.nn.seq2seq import Greedy
+from edgekit.tokenizer_files import tokenizer_json
 
 __all__ = ["cut_otherwise", "write_seq2seq_package", "write_tokenizer"]
 
@@ -53,20 +53,11 @@ def write_seq2seq_package(source: Path, task: Task, greedy: Greedy, out: Path, w
 
 def write_tokenizer(source: Path, out: Path) -> bool:
     """Write tokenizer.json, and for Marian target_tokenizer.json beside it; whether there are two."""
-    if (source / "tokenizer.json").is_file():
-        shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
-        return False
-    if (source / marian_tokenizer.MODEL).is_file():
+    if not (source / "tokenizer.json").is_file() and (source / marian_tokenizer.MODEL).is_file():
         marian_tokenizer.reader(source).save(str(out / "tokenizer.json"))
         marian_tokenizer.writer(source).save(str(out / "target_tokenizer.json"))
         return True
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ModelError(f"{source} has no tokenizer.json, and none can be made of what it has")
-    backend.save(str(out / "tokenizer.json"))
+    (out / "tokenizer.json").write_bytes(tokenizer_json(source))
     return False
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import StageError
+from edgekit.tokenizer_files import open_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,5 @@ def _outputs(folder: Path) -> int:
 
 
 def _tokens(folder: Path) -> dict[str, int]:
-    from tokenizers import Tokenizer
-
-    found: dict[str, int] = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True)
+    found: dict[str, int] = open_tokenizer(folder).get_vocab(with_added_tokens=True)
     return found

@@ -19,6 +19,7 @@ from edgekit.nn.layers import backbone, encoder_layers, hidden_width
 from edgekit.pictures import PREPROCESSOR
 from edgekit.sentence_modules import read_pooling, write_modules
 from edgekit.tasks.encoders import ENCODER_TASKS
+from edgekit.tokenizer_files import has_tokenizer, tokenizer_files
 
 if TYPE_CHECKING:
     import torch
@@ -40,16 +41,6 @@ __all__ = [
 ]
 
 EDITS = "edits.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "chat_template.jinja",
-    PREPROCESSOR,
-)
-
-
 TWO_HEADS = ("cls_classifier.", "distillation_classifier.")  # DeiT's, in a class that is not loaded here
 
 
@@ -202,8 +193,8 @@ def is_trained(folder: Path, kind: TaskKind = "text-classification") -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ModelError unless the folder holds config.json, safetensors weights, and a fast tokenizer or, for a model
-    of pictures, how they become pixels."""
+    """Raises ModelError unless the folder holds config.json, safetensors weights, and a tokenizer or, for a model of
+    pictures, how they become pixels."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json", hint="give a Transformers model folder")
     if not list(folder.glob("*.safetensors")):
@@ -219,10 +210,7 @@ def check_folder(folder: Path) -> None:
         if not (folder / PREPROCESSOR).is_file():
             raise ModelError(f"{folder} has no {PREPROCESSOR}", hint="save the image processor beside the weights")
         return
-    if not any(
-        (folder / n).is_file()
-        for n in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "sentencepiece.bpe.model")
-    ):
+    if not has_tokenizer(folder):
         raise ModelError(f"{folder} has no tokenizer", hint="tokenizer.json is needed beside the weights")
 
 
@@ -240,14 +228,9 @@ def save_model(model: PreTrainedModel, out: Path, *, tokenizer_from: Path, edits
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Copy the tokenizer (of a slow one's files, Transformers makes `tokenizer.json`), or the settings of pictures."""
-    import shutil
-
-    if not (source / "tokenizer.json").is_file() and not reads_pictures(source):
-        from transformers import AutoTokenizer
-
-        AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False).save_pretrained(out)
-        return
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file() and not (out / name).exists():
-            shutil.copyfile(source / name, out / name)
+    """Copy the tokenizer, `tokenizer.json` made of a slow one's files, or the settings of pictures."""
+    pictures = reads_pictures(source)
+    files = {PREPROCESSOR: (source / PREPROCESSOR).read_bytes()} if pictures else tokenizer_files(source)
+    for name, content in files.items():
+        if not (out / name).exists():
+            (out / name).write_bytes(content)

@@ -19,6 +19,7 @@ from edgekit.nn.lm_rows import IGNORED
 from edgekit.nn.lm_train import evaluating, perplexity
 from edgekit.nn.load import check_folder, load_checkpoint
 from edgekit.nn.train import Hooks
+from edgekit.tokenizer_files import open_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -116,10 +117,7 @@ def masked_rows(folder: Path, tables: Sequence[Table], length: int, *, rate: flo
 
     Raises DataError where no token is left to mask, ModelError for a tokenizer without a mask token.
     """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
+    tokenizer = open_tokenizer(folder)
     tokenizer.enable_truncation(length)
     mask = next((i for token in MASKS if (i := tokenizer.token_to_id(token)) is not None), None)
     if mask is None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgekit.errors import StageError
 from edgekit.model_config import ModelConfig
 from edgekit.nn.families import family_of
+from edgekit.tokenizer_files import open_tokenizer, tokenizer_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,7 +51,7 @@ def load_spec(folder: Path) -> Spec:
     """`tokenizer.json` of the folder. Raises StageError for a model type that cannot be pruned."""
     from tokenizers import Tokenizer
 
-    spec: Spec = json.loads(Tokenizer.from_file(str(folder / "tokenizer.json")).to_str())
+    spec: Spec = json.loads(Tokenizer.from_buffer(tokenizer_json(folder)).to_str())
     kind = spec["model"]["type"]
     if kind not in ("WordPiece", "BPE", "Unigram"):
         raise StageError(
@@ -95,11 +96,7 @@ def seen_tokens(spec: Spec, texts: Iterable[str]) -> Counter[int]:
 
 def special_tokens(folder: Path) -> tuple[list[int], list[int]]:
     """Ids that the folder's tokenizer puts before and after a text."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = open_tokenizer(folder)
     for text in ("a", *tokenizer.get_vocab()):  # the first that is a token: not every tokenizer has an "a"
         found = tokenizer.encode(text)
         own = [place for place, special in enumerate(found.special_tokens_mask) if not special]

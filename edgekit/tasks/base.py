@@ -18,6 +18,7 @@ from edgekit.artifact import Task, TaskKind
 from edgekit.data.table import LabelKind, Table
 from edgekit.model_config import padding_of
 from edgekit.tasks.correlation import spearman
+from edgekit.tokenizer_files import open_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -224,10 +225,7 @@ class EncoderTask:
 
 def tokenize(folder: Path, table: Table, task: Task) -> list[Encoding]:
     """Each row of the table by the artifact's own `tokenizer.json`, truncated at `task.max_length`."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
+    tokenizer = open_tokenizer(folder)
     tokenizer.enable_truncation(task.max_length)
     inputs = list(zip(table.texts, table.pairs, strict=True)) if table.pairs else list(table.texts)
     return list(tokenizer.encode_batch(inputs))

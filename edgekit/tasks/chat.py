@@ -11,16 +11,13 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.data.table import Table
 from edgekit.errors import DataError, ModelError, Problem
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from edgekit.tokenizer_files import open_tokenizer
 
 __all__ = ["Document", "chat_documents", "read_messages", "text_documents"]
 
@@ -44,7 +41,7 @@ class Document:
 
 def text_documents(folder: Path, table: Table) -> tuple[Document, ...]:
     """One document a text, by the folder's `tokenizer.json`, with the special tokens that it adds. All of it counts."""
-    encodings = _tokenizer(folder).encode_batch(list(table.texts))
+    encodings = open_tokenizer(folder).encode_batch(list(table.texts))
     return tuple(Document(np.asarray(e.ids, dtype=np.int32), np.ones(len(e.ids), dtype=bool)) for e in encodings)
 
 
@@ -62,7 +59,7 @@ def chat_documents(folder: Path, table: Table) -> tuple[Document, ...]:
         for text, answers in _written(render, messages, f"{table.name}, row {number}"):
             texts.append(text)
             spans.append(answers)
-    encodings = _tokenizer(folder).encode_batch(texts, add_special_tokens=False)
+    encodings = open_tokenizer(folder).encode_batch(texts, add_special_tokens=False)
     documents = []
     for encoding, answers in zip(encodings, spans, strict=True):
         begins = np.asarray([start for start, _ in encoding.offsets])
@@ -108,15 +105,6 @@ def _what_is_wrong(messages: object) -> str:
     if messages[0]["role"] == ANSWERS:
         return "it begins with an answer"
     return "" if any(message["role"] == ANSWERS for message in messages) else f"no message has the role {ANSWERS!r}"
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def _renderer(folder: Path) -> Render:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.errors import DataError
+from edgekit.tokenizer_files import open_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +51,7 @@ class Windows:
 def token_stream(folder: Path, table: Table) -> NDArray[np.int32]:
     """Token ids (tokens,) of all texts, one after the other, by the folder's `tokenizer.json`, with the special tokens
     that it adds around each text."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = open_tokenizer(folder)
     return np.asarray([i for e in tokenizer.encode_batch(list(table.texts)) for i in e.ids], dtype=np.int32)
 
 

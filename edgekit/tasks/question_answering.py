@@ -25,6 +25,7 @@ from edgekit.tasks.base import EncoderTask, Judged, Tokens
 from edgekit.tasks.losses import UNLABELED, hard_loss, soft_loss
 from edgekit.tasks.span_metrics import span_scores
 from edgekit.tasks.spans import Window, best_span, cut_windows, token_span
+from edgekit.tokenizer_files import open_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -196,14 +197,9 @@ def make_questions(folder: Path, table: Table, task: Task) -> Questions:
 
     Raises DataError for a table without contexts, and where a window has no room.
     """
-    from tokenizers import Tokenizer
-
     if table.pairs is None:
         raise DataError(f"{table.name} has no contexts", hint="name their column")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    encodings = tokenizer.encode_batch(list(zip(table.texts, table.pairs, strict=True)))
+    encodings = open_tokenizer(folder).encode_batch(list(zip(table.texts, table.pairs, strict=True)))
     windows = [
         cut_windows(encoding, context, task.max_length, task.overlap)
         for encoding, context in zip(encodings, table.pairs, strict=True)
