@@ -29,7 +29,7 @@ from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
 from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, of_pictures, pairs_are_rows
-from edgekit.tokenizer_files import tokenizer_json
+from edgekit.tokenizer_files import open_tokenizer
 from edgekit.zero_shot import read_pairs
 
 __all__ = [
@@ -275,11 +275,11 @@ def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:
 
 
 def _tokenizer_problems(kind: TaskKind, model: Artifact) -> list[Problem]:
-    """Why no tokenizer.json can be made of a slow tokenizer's files, a package that is not installed included."""
+    """Why the tokenizer cannot be read; of a slow one's files also a package that is not installed."""
     if model.format != "hf" or of_pictures(kind) or (model.path / MARIAN).is_file():
         return []
     try:
-        tokenizer_json(model.path)
+        open_tokenizer(model.path)
     except ModelError as error:
         return [Problem("model", error.what, error.hint)]
     return []

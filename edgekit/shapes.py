@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import Artifact, Task, library_versions
 from edgekit.data.table import SplitName, Table
-from edgekit.errors import Problem, StageError
+from edgekit.errors import ModelError, Problem, StageError
 from edgekit.model_config import ModelConfig, number, read_config
 from edgekit.nn.architecture import check_architecture
 from edgekit.nn.families import Family, family_of
@@ -81,7 +82,7 @@ def shape_of(model: Artifact, task: Task) -> Shape:
 def next_shape(
     shape: Shape, stage: str, config: Config, task: Task, model: Path, tables: Tables
 ) -> tuple[Shape, list[Problem]]:
-    """The shape after a step, and why the step cannot work. `model`: the folder whose tokenizer a vocabulary is of."""
+    """The shape after a step, and why the step cannot work. `model`: the folder whose tokenizer it has."""
     problems = [*_picture_problems(shape, stage, config), *_table_problems(shape, config)]
     if stage == "prune":
         assert isinstance(config, Prune)
@@ -103,7 +104,7 @@ def next_shape(
         left = {part: shape.ranks.get(part, 1.0) * _budget(config) for part in getattr(config, "modules", ())}
         shape = replace(shape, ranks={**shape.ranks, **left})
     elif stage == "export":
-        return _exported(shape, config, task)
+        return _exported(shape, config, task, model)
     elif stage == "quantize":
         return replace(shape, bytes=_narrowed(shape, config)), problems
     return replace(shape, bytes=4 * parameters(shape, task)), problems
@@ -385,14 +386,16 @@ def _budget(config: Config) -> float:
     return float(getattr(config, "budget", 1.0)) if known else 1.0
 
 
-def _exported(shape: Shape, config: Config, task: Task) -> tuple[Shape, list[Problem]]:
+def _exported(shape: Shape, config: Config, task: Task, model: Path) -> tuple[Shape, list[Problem]]:
     file_format = str(getattr(config, "format", "onnx"))
     width = 2 if getattr(config, "precision", "f32") == "f16" else 4
     problems: list[Problem] = []
     if file_format == "gguf":
-        from edgekit.formats.gguf_encoder import obstacles_of
+        from edgekit.formats.gguf_encoder import obstacles_of, tokenizer_obstacles
 
         problems = obstacles_of(shape.config, shape.edits, task)
+        with suppress(ModelError):  # a tokenizer that cannot be read is no matter of the format
+            problems += tokenizer_obstacles(model, task)  # steps keep its rules, whatever they do to its vocabulary
         if shape.recased:
             what = "llama.cpp's WordPiece makes all letters small, and this tokenizer marks capital ones"
             problems.append(Problem("recase", what, "leave recase out, or export to ONNX"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -42,9 +43,13 @@ def next_shape(shape: Shape, stage: str, config: Config, folder: Path) -> tuple[
     weights = shape.bytes // 4
     problems: list[Problem] = []
     if file_format == "gguf":
+        from edgekit.formats.gguf_check import read_spec
         from edgekit.formats.gguf_decoder import obstacles
+        from edgekit.formats.gguf_decoder_tokenizer import decoder_tokenizer_problems
 
         problems = obstacles(folder)
+        with suppress(ModelError):  # a tokenizer that cannot be read is no matter of the format
+            problems += decoder_tokenizer_problems(read_spec(folder))
     else:
         from edgekit.formats.genai import obstacles as genai_obstacles
 

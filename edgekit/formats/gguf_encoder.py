@@ -31,7 +31,7 @@ from edgekit.sentence_modules import read_pooling
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-__all__ = ["GgufFacts", "obstacles", "obstacles_of", "write_gguf"]
+__all__ = ["GgufFacts", "obstacles", "obstacles_of", "tokenizer_obstacles", "write_gguf"]
 
 EMBEDDER: TaskKind = "sentence-similarity"
 HEADS = {  # by model_type: the dense layer before the tanh, and the one after it
@@ -63,8 +63,13 @@ def obstacles(folder: Path, task: Task) -> list[Problem]:
 
     Raises ModelError where config.json, edits.json or tokenizer.json is missing or damaged.
     """
-    found = obstacles_of(read_config(folder), read_edits(folder), task)
-    return found + tokenizer_problems(read_spec(folder))
+    return [*obstacles_of(read_config(folder), read_edits(folder), task), *tokenizer_obstacles(folder, task)]
+
+
+def tokenizer_obstacles(folder: Path, task: Task) -> list[Problem]:
+    """Why llama.cpp would not tokenize as the folder's tokenizer does; of pictures, which have none, []. Raises
+    ModelError as `read_spec` does."""
+    return [] if task.kind == "image-classification" else tokenizer_problems(read_spec(folder))
 
 
 def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]:

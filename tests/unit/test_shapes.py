@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit import forecast
 from edgekit.api import plan
 from edgekit.artifact import Artifact, Task
 from edgekit.data.table import SplitName, Table
@@ -20,10 +21,12 @@ from edgekit.stages import STAGES
 from edgekit.stages.base import Config, Context
 from edgekit.stages.distill import Distill
 from edgekit.stages.factorize import Factorize
+from edgekit.stages.lm_export import LmExport
 from edgekit.stages.prune import Prune
 from edgekit.stages.quantize import Quantize
 from edgekit.stages.recase import Recase
 from tests.tiny_pictures import write_vit
+from tests.unit.formats.decoder_sample import byte_level, write_decoder
 
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 TASK = Task(labels=LABELS, max_length=16)
@@ -120,3 +123,15 @@ def test_the_demos_files_have_the_size_that_its_plan_says(tmp_path: Path) -> Non
     predicted = {step.id: step.cost.bytes for step in made.steps}
     measured = {"teacher-onnx": 90.9e6, "onnx-f32": 30.6e6, "onnx-int8": 6.16e6, "gguf-f16": 26.5e6, "gguf-q8": 14.4e6}
     assert {name: predicted[name] for name in measured} == pytest.approx(measured, rel=0.06)
+
+
+def test_a_decoders_tokenizer_that_llama_cpp_has_not_is_an_obstacle_of_the_plan(tmp_path: Path) -> None:
+    from tokenizers import normalizers
+
+    folder = write_decoder(tmp_path / "llama", "llama")
+    task = Task(kind="language-modeling", max_length=16)
+    shape = forecast.shape_of(Artifact.outside(folder, task), task)
+    for normalizer, obstacles in ((None, []), (normalizers.Lowercase(), ["tokenizer.json"])):
+        byte_level(folder, **({"normalizer": normalizer} if normalizer else {}))
+        problems = forecast.next_shape(shape, "lm-export", LmExport(format="gguf"), task, folder, {})[1]
+        assert [problem.where for problem in problems] == obstacles
