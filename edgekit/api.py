@@ -31,6 +31,7 @@ from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store, default_root
 from edgekit.targets import find_target
+from edgekit.tasks.text_classification import number_notes
 
 __all__ = ["bench", "choose_device", "plan", "run", "run_stage"]
 
@@ -148,6 +149,7 @@ def bench(
     check_names(rules, names[1:])
     folders = dict(zip(names, (first, *others), strict=True))
     subjects = {name: Subject(Artifact.open(folder), str(folder)) for name, folder in folders.items()}
+    task = subjects[names[0]].artifact.task
     report, measured = make_report(
         "bench",
         subjects,
@@ -158,6 +160,7 @@ def bench(
         progress=progress or Silent(),
         start=start,
         target=find_target(target),
+        notes=number_notes((table,), task.labels) if task else (),
     )
     if out is not None:
         write_report(report, measured, out)

@@ -29,6 +29,7 @@ from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
 from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, of_pictures, pairs_are_rows
+from edgekit.tasks.text_classification import by_number, listed, number_notes
 from edgekit.tokenizer_files import open_tokenizer
 from edgekit.zero_shot import read_pairs
 
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 UNLIMITED = 1 << 30  # positions of a model that does not say how many
+JUDGED: tuple[SplitName, ...] = ("validation", "test")  # splits whose labels answers are held against
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
 
 
@@ -104,7 +106,7 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     task = _task(recipe, model, splits)
     model = with_task(model, task)
     recipe, left_out = without_inexpressible(recipe, model, task)
-    problems = _step_problems(recipe, splits, model)
+    problems = _step_problems(recipe, splits, model, task)
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
     if recipe.workload.pairs:
@@ -114,7 +116,8 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
     few = sample_notes(recipe.rules, len(splits.tables["test"]))
-    return Plan(recipe, model, task, splits, tuple(steps), store, (*splits.notes, *left_out, *few))
+    notes = (*splits.notes, *_label_notes(task, splits), *left_out, *few)
+    return Plan(recipe, model, task, splits, tuple(steps), store, notes)
 
 
 def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:
@@ -214,7 +217,7 @@ def formats_of(recipe: Resolved, model: Artifact) -> dict[str, str]:
     return formats
 
 
-def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Problem]:
+def _step_problems(recipe: Resolved, splits: Splits, model: Artifact, task: Task) -> list[Problem]:
     """Formats that do not follow each other, data that are missing, a head that nobody trains."""
     problems = []
     formats = formats_of(recipe, model)
@@ -246,6 +249,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
             problems.append(
                 Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
             )
+    problems += _label_problems(recipe, task, splits)
     problems += [*_misfits(recipe, model), *_tokenizer_problems(recipe.task.kind, model)]
     if not recipe.task.pair and not pairs_are_rows(recipe.task.kind):
         hint = "name the column of the second text"
@@ -259,6 +263,28 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact) -> list[Pr
     if "test" not in splits.tables:
         problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
     return problems
+
+
+def _label_problems(recipe: Resolved, task: Task, splits: Splits) -> list[Problem]:
+    """Labels that a head which the recipe does not train has never heard of."""
+    if not task.labels or any(step.stage == "finetune" for step in recipe.steps):
+        return []  # no head yet, or the training data's, which the splits were checked against
+    problems = []
+    for name in JUDGED:
+        table = splits.tables.get(name)
+        if table is None or by_number(table.classes, task.labels):
+            continue
+        if unknown := table.classes - set(task.labels):
+            what = f"{table.name} ({name}) has {len(unknown)} label(s) that the model's head does not know: "
+            hint = "name its labels as the data do (id2label and label2id in its config.json), or fine-tune it on them"
+            problems.append(Problem("data", f"{what}{listed(unknown)}; it knows {listed(task.labels)}", hint))
+    return problems
+
+
+def _label_notes(task: Task, splits: Splits) -> tuple[str, ...]:
+    """That numbers are taken for the labels of a head that has no names for them."""
+    tables = [splits.tables[name] for name in JUDGED if name in splits.tables]
+    return number_notes(tables, task.labels)
 
 
 def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:

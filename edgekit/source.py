@@ -21,6 +21,7 @@ HEADS: dict[str, TaskKind] = {
     "ForSentenceSimilarity": "sentence-similarity",
     "ForImageClassification": "image-classification",
 }
+NAMED: tuple[TaskKind, ...] = ("text-classification", "token-classification", "image-classification")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", *SENTENCEPIECE, "*.spm", "1_Pooling/config.json"]
 
 
@@ -79,6 +80,12 @@ def _from_hub(name: str) -> Path:
         raise ModelError(f"{name}: {reason}", hint=hint) from None
 
 
+def _has_head(folder: Path, kind: TaskKind) -> bool:
+    from edgekit.nn.load import is_trained
+
+    return is_trained(folder, kind)
+
+
 def _task_of(folder: Path) -> Task | None:
     """The task of a folder that already is a classifier, an embedder or a language model; None for a bare encoder, or
     for one with two heads (DeiT's with a teacher).
@@ -96,6 +103,8 @@ def _task_of(folder: Path) -> Task | None:
     heads = architectures.replace("ForImageClassificationWithTeacher", "")
     kind = next((kind for name, kind in HEADS.items() if name in heads), None)
     longest = min(128, positions(config) or 128)
+    if kind in NAMED and not names and _has_head(folder, kind):
+        names = ("LABEL_0", "LABEL_1")  # Transformers leaves its default out
     if kind == "sentence-similarity" or (kind is None and (folder / MODULES).is_file()):
         return Task(kind="sentence-similarity", max_length=longest)
     if kind is None or not names:

@@ -128,18 +128,50 @@ def sound(folder: Path) -> Iterator[None]:
 def _unknown(folder: Path) -> ModelError:
     """The error for an architecture that is not in `FAMILIES`, after a look at what it is built of."""
     kind = str(read_config(folder)["model_type"])
+    if not _in_transformers(kind):
+        return _foreign(folder, kind)
     model = _skeleton(folder)
     prefix = str(getattr(model, "base_model_prefix", ""))
     missing = {name: _missing(model, replace(family, backbone=prefix)) for name, family in FAMILIES.items()}
     closest = min(missing, key=lambda name: len(missing[name]))
     lost = missing[closest]
+    hint = f"add a Family with its paths to edgekit/nn/families.py, and {kind!r} to FAMILIES there; {_supported()}"
+    what = f"architecture {kind!r} is not supported. "
+    if not lost:
+        what += f"All parts that {closest} has were found by name, but the family is not known: "
+        others = _others(model, replace(FAMILIES[closest], backbone=prefix))
+        shown = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
+        if others:
+            return ModelError(f"{what}its layers hold {len(others)} more, which would be ignored ({shown})", hint=hint)
+        return ModelError(f"{what}what it computes otherwise would be ignored", hint=hint)
     wanted = [part for part in (*OF_BACKBONE, *OF_LAYER) if getattr(FAMILIES[closest], part)]
     found = [part for part in wanted if part not in lost]
+    what += f"Where {closest} has them, it has {', '.join(found) or 'no parts'}; not found: {', '.join(lost)}"
+    return ModelError(what, hint=hint)
+
+
+def _supported() -> str:
+    return f"supported: {', '.join(sorted(FAMILIES))}"
+
+
+def _in_transformers(kind: str) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return kind in CONFIG_MAPPING
+
+
+def _foreign(folder: Path, kind: str) -> ModelError:
+    """The error for an architecture that is in the folder's own code, or in a newer Transformers."""
+    from transformers import __version__
+
+    what = f"{folder / FILE}: model_type {kind!r} is not one of Transformers {__version__}"
+    if "auto_map" in read_config(folder):
+        what += ", and code that comes with a model (auto_map) is never run"
     return ModelError(
-        f"architecture {kind!r} is not supported. Where {closest} has them, it has {', '.join(found) or 'no parts'}; "
-        f"not found: {', '.join(lost) or 'none'}",
-        hint=f"add a Family with its paths to edgekit/nn/families.py, and {kind!r} to FAMILIES there; "
-        f"supported: {', '.join(sorted(FAMILIES))}",
+        what,
+        hint="use a checkpoint converted to an architecture that Transformers has, or a release that has this one; "
+        "then add a Family with its paths to edgekit/nn/families.py, and its model_type to FAMILIES there; "
+        f"{_supported()}",
     )
 
 
@@ -157,10 +189,24 @@ def _skeleton(folder: Path) -> torch.nn.Module:
     return model
 
 
+def _first_layer(family: Family) -> str:
+    return f"{family.backbone}.{family.layers}.0" + (f".{family.group_layers}.0" if family.group_layers else "")
+
+
+def _others(model: torch.nn.Module, family: Family) -> list[str]:
+    """Modules with parameters of their own in the first layer of `model` that are no part of `family`."""
+    layer = _first_layer(family)
+    known = {f"{layer}.{getattr(family, name)}" for name in OF_LAYER if getattr(family, name)}
+    holders = [
+        path for path, module in model.named_modules() if next(module.parameters(recurse=False), None) is not None
+    ]
+    return [path.removeprefix(f"{layer}.") for path in holders if path.startswith(f"{layer}.") and path not in known]
+
+
 def _missing(model: torch.nn.Module, family: Family) -> list[str]:
     """Parts of `family` that `model` does not have, by their names in `Family`."""
     paths = {path for path, _ in model.named_modules()}
-    layer = f"{family.backbone}.{family.layers}.0" + (f".{family.group_layers}.0" if family.group_layers else "")
+    layer = _first_layer(family)
     places = {name: f"{family.backbone}.{getattr(family, name)}" for name in OF_BACKBONE if getattr(family, name)}
     places |= {name: f"{layer}.{getattr(family, name)}" for name in OF_LAYER if getattr(family, name)}
     return [name for name, path in places.items() if path not in paths]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +25,14 @@ __all__ = [
     "Encoded",
     "Texts",
     "batches",
+    "by_number",
     "encode",
     "known_labels",
     "label_ids",
     "label_names",
+    "listed",
     "metrics",
+    "number_notes",
     "sorted_labels",
 ]
 
@@ -129,16 +132,43 @@ def label_ids(table: Table, task: Task) -> NDArray[np.int64]:
 
 
 def known_labels(table: Table, task: Task, names: Set[str]) -> dict[str, int]:
-    """Label name to number. Raises DataError naming those of `names` that the task does not have."""
+    """Label name to number, numbers as names included (`by_number`). Raises DataError naming those of `names` that the
+    task does not have."""
     index = {"": UNLABELED} | {name: number for number, name in enumerate(task.labels)}
-    unknown = sorted(names - index.keys())
+    index |= {name: index[known] for name, known in by_number(names, task.labels).items()}
+    unknown = names - index.keys()
     if unknown:
-        shown = ", ".join(repr(name) for name in unknown[:5])
         raise DataError(
-            f"{table.name} has {len(unknown)} label(s) that the training data do not have: {shown}",
+            f"{table.name} has {len(unknown)} label(s) that the model does not know: {listed(unknown)}; "
+            f"it knows {listed(task.labels)}",
             hint="a label that was never trained cannot be predicted: add examples, or drop those rows",
         )
     return index
+
+
+def by_number(names: Set[str], labels: Sequence[str]) -> dict[str, str]:
+    """The label LABEL_n for each name n, where `labels` are what Transformers calls those of a head that was given no
+    names, and all of `names` are numbers of such; else {}."""
+    of_head = {str(number): f"LABEL_{number}" for number in range(len(labels))}
+    if set(of_head.values()) != set(labels) or not names <= of_head.keys():
+        return {}
+    return {name: of_head[name] for name in names}
+
+
+def number_notes(tables: Iterable[Table], labels: Sequence[str]) -> tuple[str, ...]:
+    """That the tables' labels are read so, in words; () where they are not."""
+    found = {name: label for table in tables for name, label in by_number(table.classes, labels).items()}
+    if not found:
+        return ()
+    names = sorted(found, key=int)
+    shown = ", ".join(f"{name} is {found[name]}" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    return (f"the data's labels are numbers, taken for those of the model's head: {shown}",)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some of the names, for a message: those of a task in its order, others sorted."""
+    found = list(names) if isinstance(names, Sequence) else sorted(names)
+    return ", ".join(repr(name) for name in found[:5]) + (", ..." if len(found) > 5 else "")
 
 
 def metrics(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:

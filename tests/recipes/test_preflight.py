@@ -11,6 +11,7 @@ from edgekit.api import plan
 from edgekit.errors import PlanError
 from edgekit.library import find_recipe
 from edgekit.plan import Plan
+from tests.conftest import write_tiny
 from tests.slow_tokenizers import write_slow
 
 
@@ -44,7 +45,6 @@ def test_a_slow_tokenizer_is_no_obstacle(tmp_path: Path) -> None:
 
 def unmapped(folder: Path) -> Path:
     """A BERT whose tokenizer is a unigram one that normalizes by NFKC, without SentencePiece's character map."""
-    from tests.conftest import write_tiny
     from tests.tiny_architectures import unigram_spec
 
     write_tiny(folder, "bert")
@@ -74,3 +74,43 @@ def test_a_damaged_tokenizer_is_told(tmp_path: Path) -> None:
     folder = unmapped(tmp_path / "bert")
     (folder / "tokenizer.json").write_text("{")
     assert "damaged" in refused("quantize-only", folder, ["LABEL_0"])
+
+
+def test_numbers_are_the_labels_of_a_head_without_names(tmp_path: Path) -> None:
+    made = plan_of("quantize-only", write_tiny(tmp_path / "bert", "bert"), ["0", "2", "1", "2"])
+    assert made.task.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    [told] = [note for note in made.notes if "labels are numbers" in note]
+    assert told.endswith("taken for those of the model's head: 0 is LABEL_0, 1 is LABEL_1, 2 is LABEL_2")
+
+
+def test_a_head_with_the_two_labels_that_transformers_does_not_write_down(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "bert", "bert", labels=2)
+    assert "id2label" not in json.loads((folder / "config.json").read_text())
+    assert plan_of("quantize-only", folder, ["0", "1"]).task.labels == ("LABEL_0", "LABEL_1")
+
+
+@pytest.mark.parametrize("labels", [["0", "3"], ["-1", "0"], ["lost", "0"], ["01", "0"]])
+def test_labels_that_the_head_does_not_know_are_refused_before_anything_runs(tmp_path: Path, labels: list[str]) -> None:
+    text = refused("quantize-only", write_tiny(tmp_path / "bert", "bert"), labels)
+    assert "that the model's head does not know: '" in text
+    assert "it knows 'LABEL_0', 'LABEL_1', 'LABEL_2'" in text
+    assert "id2label" in text
+
+
+def test_names_that_the_head_does_not_know_are_refused_in_encoder_int8(tmp_path: Path) -> None:
+    folder = named(write_tiny(tmp_path / "bert", "bert"), "lost", "rate", "top")
+    calibration = write_labels(tmp_path / "calibration.csv", ["any", "label"])
+    text = refused("encoder-int8", folder, ["0", "1"], calibration=calibration)
+    assert "2 label(s) that the model's head does not know: '0', '1'; it knows 'lost', 'rate', 'top'" in text
+    assert plan_of("encoder-int8", folder, ["top", "lost"], calibration=calibration).steps
+
+
+def named(folder: Path, *labels: str) -> Path:
+    """The folder with other names of its head's labels."""
+    return edited(folder, id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)})
+
+
+def edited(folder: Path, **keys: object) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys), encoding="utf-8")
+    return folder

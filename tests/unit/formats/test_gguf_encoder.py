@@ -21,6 +21,7 @@ from edgekit.errors import ModelError, StageError
 from edgekit.formats.gguf_encoder import obstacles, obstacles_of, write_gguf
 from edgekit.formats.gguf_quantize import tensor_types
 from edgekit.nn.load import Edits, load_classifier, save_model
+from tests.tiny_pictures import write_vit
 
 TASK = Task(labels=labels(3), max_length=32)
 BERT: dict[str, object] = {
@@ -219,3 +220,9 @@ def test_the_planner_pays_for_no_heavy_import() -> None:
     code = f"import sys, edgekit.formats.gguf_encoder; print({heavy})"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_of_pictures_llama_cpps_limit_is_told(tmp_path: Path) -> None:
+    folder = write_vit(tmp_path / "vit")
+    [problem] = obstacles(folder, Task(kind="image-classification", labels=labels(3), max_length=10))
+    assert "multimodal projectors alone" in problem.what

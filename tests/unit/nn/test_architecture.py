@@ -29,8 +29,19 @@ def test_an_unknown_architecture_says_what_was_found_and_how_to_add_it(tmp_path:
     with pytest.raises(ModelError) as found:
         check_architecture(tmp_path)
     assert "'ernie' is not supported" in str(found.value)
-    assert "query" in str(found.value) and "not found: none" in str(found.value)
+    assert "All parts that bert has were found by name, but the family is not known" in str(found.value)
     assert "families.py" in found.value.hint
+
+
+def test_parts_that_no_known_family_has_are_named(tmp_path: Path) -> None:
+    config = AutoConfig.for_model(
+        "mobilebert", num_hidden_layers=1, num_attention_heads=2, intermediate_size=20, vocab_size=30, embedding_size=16
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(
+        ModelError, match=r"found by name, .* its layers hold \d+ more, which would be ignored \(.*bottle"
+    ):
+        check_architecture(tmp_path)
 
 
 def test_parts_that_are_elsewhere_are_named(tmp_path: Path) -> None:
@@ -41,8 +52,12 @@ def test_parts_that_are_elsewhere_are_named(tmp_path: Path) -> None:
 
 
 def test_an_architecture_that_transformers_does_not_know(tiny: Tiny) -> None:
-    with pytest.raises(ModelError, match="newest-bert"):
-        check_architecture(changed(tiny("bert"), model_type="newest-bert"))
+    folder = changed(tiny("bert"), model_type="newest-bert")
+    with pytest.raises(ModelError, match="model_type 'newest-bert' is not one of Transformers") as found:
+        check_architecture(folder)
+    assert "families.py" in found.value.hint and "save_pretrained" not in found.value.hint
+    with pytest.raises(ModelError, match=r"code that comes with a model \(auto_map\) is never run"):
+        check_architecture(changed(folder, auto_map={"AutoConfig": "configuration_newest.NewestConfig"}))
 
 
 @pytest.mark.parametrize(
