@@ -15,9 +15,10 @@ from pathlib import Path
 
 from edgekit.artifact import Artifact, Task, TaskKind
 from edgekit.data.table import Table
-from edgekit.errors import UsageError
+from edgekit.errors import ModelError, UsageError
 from edgekit.execute import Done, Environment, execute
 from edgekit.library import find_recipe
+from edgekit.nn.head import classifies, other_head
 from edgekit.nn.processes import device_here, processes
 from edgekit.plan import Plan, PlanStep, longest_of, make_plan, step_inputs, step_key, trained_labels, with_task
 from edgekit.progress import Progress, Silent
@@ -104,6 +105,7 @@ def run_stage(
     source = open_model(model)
     masters = tuple(open_model(teacher) for teacher in teachers)
     _check_stage(stage, source, len(masters), given)
+    _check_heads((source,) if STAGES[stage].exports else masters)
     task = _stage_task(stage, source, task, given)
     if source.from_outside and task is not None:
         source = with_task(source, task)
@@ -201,6 +203,14 @@ def _check_stage(stage: str, source: Artifact, teachers: int, tables: Mapping[Sp
         raise UsageError(f"{stage} needs a teacher", hint="give --teacher MODEL")
     if teachers > spec.teachers:
         raise UsageError(f"{stage} takes {'one teacher' if spec.teachers else 'no teacher'}, not {teachers}")
+
+
+def _check_heads(models: Sequence[Artifact]) -> None:
+    """Raises ModelError for one whose head is used, and answers otherwise than a classifier's."""
+    for model in models:
+        used = model.format == "hf" and model.task is not None and classifies(model.task.kind)
+        if used and (problem := other_head(model.path)):
+            raise ModelError(f"{model.path}: {problem.what}", hint=problem.hint)
 
 
 def _stage_task(stage: str, source: Artifact, task: Task | None, tables: Mapping[SplitName, Table]) -> Task | None:

@@ -20,6 +20,7 @@ from edgekit.forecast import cost_of, next_shape, shape_of
 from edgekit.formats.marian_tokenizer import MODEL as MARIAN
 from edgekit.model_config import positions, read_config
 from edgekit.nn.architecture import misfits, picture_length
+from edgekit.nn.head import classifies, other_head
 from edgekit.optional import without_inexpressible
 from edgekit.recipe import MODEL, Resolved, ResolvedStep
 from edgekit.sample_size import sample_notes
@@ -48,6 +49,7 @@ __all__ = [
 
 UNLIMITED = 1 << 30  # positions of a model that does not say how many
 JUDGED: tuple[SplitName, ...] = ("validation", "test")  # splits whose labels answers are held against
+NEW_HEADS = ("finetune", "distill", "student", "mlm-pretrain", "recase")  # stages behind which a head is another
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
 
 
@@ -249,7 +251,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact, task: Task
             problems.append(
                 Problem(f"exports: {name}", "is not an exported file", "name a step of stage export or quantize")
             )
-    problems += _label_problems(recipe, task, splits)
+    problems += [*_head_problems(recipe, model), *_label_problems(recipe, task, splits)]
     problems += [*_misfits(recipe, model), *_tokenizer_problems(recipe.task.kind, model)]
     if not recipe.task.pair and not pairs_are_rows(recipe.task.kind):
         hint = "name the column of the second text"
@@ -263,6 +265,21 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact, task: Task
     if "test" not in splits.tables:
         problems.append(Problem("data", "no data to measure accuracy on", "give --test FILE or --validation FILE"))
     return problems
+
+
+def _head_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
+    """A head that answers otherwise than a classifier's, where one is exported or taught from without a new one."""
+    if model.format != "hf" or model.task is None or not classifies(model.task.kind):
+        return []
+    own = {MODEL}  # ids whose head is the model's
+    for step in recipe.steps:
+        stage = STAGES[step.stage]
+        if (stage.exports and step.source in own) or own & set(step.teachers):
+            problem = other_head(model.path)
+            return [problem] if problem else []
+        if step.source in own and step.stage not in NEW_HEADS:
+            own.add(step.id)
+    return []
 
 
 def _label_problems(recipe: Resolved, task: Task, splits: Splits) -> list[Problem]:

@@ -9,6 +9,7 @@ from edgekit.artifact import MANIFEST, Artifact, Task, TaskKind
 from edgekit.errors import ModelError
 from edgekit.model_config import label_names, positions, read_config
 from edgekit.nn.architecture import picture_length
+from edgekit.nn.head import classifies
 from edgekit.sentence_modules import MODULES
 from edgekit.tokenizer_files import SENTENCEPIECE
 
@@ -21,7 +22,6 @@ HEADS: dict[str, TaskKind] = {
     "ForSentenceSimilarity": "sentence-similarity",
     "ForImageClassification": "image-classification",
 }
-NAMED: tuple[TaskKind, ...] = ("text-classification", "token-classification", "image-classification")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", *SENTENCEPIECE, "*.spm", "1_Pooling/config.json"]
 
 
@@ -103,7 +103,7 @@ def _task_of(folder: Path) -> Task | None:
     heads = architectures.replace("ForImageClassificationWithTeacher", "")
     kind = next((kind for name, kind in HEADS.items() if name in heads), None)
     longest = min(128, positions(config) or 128)
-    if kind in NAMED and not names and _has_head(folder, kind):
+    if kind is not None and classifies(kind) and not names and _has_head(folder, kind):
         names = ("LABEL_0", "LABEL_1")  # Transformers leaves its default out
     if kind == "sentence-similarity" or (kind is None and (folder / MODULES).is_file()):
         return Task(kind="sentence-similarity", max_length=longest)

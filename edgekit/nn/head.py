@@ -6,19 +6,42 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from edgekit.artifact import TaskKind
+from edgekit.errors import Problem
 from edgekit.model_config import label_names, read_config
 from edgekit.nn.families import family_of
+from edgekit.tasks.encoders import ENCODER_TASKS
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["head_labels", "output_of", "prepare_head"]
+__all__ = ["classifies", "head_labels", "other_head", "output_of", "prepare_head"]
 
 
 def head_labels(folder: Path) -> tuple[str, ...]:
     """Label names of a folder's config.json, in the head's order; empty where it has none."""
     return label_names(read_config(folder))
+
+
+def classifies(kind: TaskKind) -> bool:
+    """Whether a head for such a task answers with one of several labels."""
+    return kind in ENCODER_TASKS and ENCODER_TASKS[kind].label_kind in ("class", "words")
+
+
+def other_head(folder: Path) -> Problem | None:
+    """Why the folder's head, which its architecture calls a classifier's, is none with one label for an answer; None
+    where it is."""
+    config = read_config(folder)
+    kind, count = config.get("problem_type"), len(label_names(config))
+    if kind == "multi_label_classification":
+        what = f"its head gives several labels at once (problem_type {kind})"
+    elif kind == "regression" or count == 1:
+        what = f"its head gives a number, not a label ({f'problem_type {kind}' if kind else 'it has one output'})"
+    else:
+        return None
+    hint = "give it a new head first: edgekit finetune MODEL OUT --train FILE, with one label a row"
+    return Problem("model", f"{what}, and exports answer with one label of several", hint)
 
 
 def output_of(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

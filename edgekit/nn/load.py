@@ -98,6 +98,8 @@ def load_classifier(
     if tuple(config.id2label.values()) != names:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: index for index, name in enumerate(names)}
+    if labels and config.problem_type != "single_label_classification":
+        config.problem_type = None  # the new head answers with one label, whatever the old one did
     edits = read_edits(folder)
     if edits.empty:
         with sound(folder):

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.api import plan
-from edgekit.errors import PlanError
+from edgekit.api import plan, run_stage
+from edgekit.errors import ModelError, PlanError
 from edgekit.library import find_recipe
+from edgekit.nn.load import load_classifier
 from edgekit.plan import Plan
+from edgekit.stages.export import Export
 from tests.conftest import write_tiny
 from tests.slow_tokenizers import write_slow
 
@@ -114,3 +116,35 @@ def edited(folder: Path, **keys: object) -> Path:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | keys), encoding="utf-8")
     return folder
+
+
+MANY = {"problem_type": "multi_label_classification"}
+SCORE = {"problem_type": "regression"}
+
+
+@pytest.mark.parametrize(
+    ("count", "keys", "told"),
+    [(3, MANY, "several labels at once"), (3, SCORE, "a number, not a label"), (1, {}, "it has one output")],
+)
+def test_a_head_that_is_no_classifiers_is_refused(tmp_path: Path, count: int, keys: dict[str, str], told: str) -> None:
+    folder = edited(write_tiny(tmp_path / "bert", "bert", labels=count), **keys)
+    text = refused("quantize-only", folder, ["LABEL_0"])
+    assert told in text
+    assert "edgekit finetune" in text
+    with pytest.raises(ModelError, match=told):
+        run_stage("export", Export(), str(folder), tmp_path / "out")
+
+
+def test_a_teacher_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
+    folder = edited(write_tiny(tmp_path / "bert", "bert"), **MANY)
+    train = write_labels(tmp_path / "train.csv", ["LABEL_0", "LABEL_1", "LABEL_2"] * 10)
+    assert "several labels at once" in refused("distill-to-smaller", folder, ["LABEL_0"], train=train)
+
+
+def test_a_recipe_that_trains_a_new_head_takes_any(tmp_path: Path) -> None:
+    folder = edited(write_tiny(tmp_path / "bert", "bert", layers=6), **MANY)
+    train = write_labels(tmp_path / "train.csv", ["lost", "rate"] * 20)
+    own = ("factorize.round_to=4", "prune.keep_layers=3", "onnx-int8.embeddings=int8")
+    given = {"model": str(folder), "train": train, "max_length": "32"}
+    assert plan("text-classifier", given, overrides=own, store=tmp_path / "store").task.labels == ("lost", "rate")
+    assert load_classifier(folder, ("lost", "rate")).config.problem_type is None
