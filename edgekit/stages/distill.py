@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from edgekit.nn.teacher import Insides
-    from edgekit.nn.train import Trained
+    from edgekit.nn.train import Epoch, Trained
 
     Load = Callable[[], PreTrainedModel]
 
@@ -98,8 +98,9 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     """Train the source, as a student, on `train` and any `unlabeled` texts to answer as `context.teachers` do: as the
     mean of their answers; hidden states and relations are the first one's.
 
-    Student and teachers each use their own tokenizer. The best epoch on the `validation` data is kept. The teachers'
-    answers stay beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
+    Student and teachers each use their own tokenizer. The best epoch on the `validation` data is kept; where none is
+    better than the student was before, it goes on as it came, and the step is dropped. The teachers' answers stay
+    beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
     Raises StageError where there is no teacher, teachers know other labels than the first, their answers have no mean,
     or the loss is not finite; DataError for data that do not fit.
     """
@@ -108,7 +109,7 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     from edgekit.nn.dropout import set_dropout
     from edgekit.nn.load import is_trained, load_classifier, read_edits, save_model
     from edgekit.nn.qat import rounded
-    from edgekit.nn.train import Job, train
+    from edgekit.nn.train import Epoch, Job, train
 
     if context.teacher is None:
         raise StageError("distilling needs a teacher", hint="name a fine-tuned model with --teacher")
@@ -130,11 +131,12 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
         student = load_classifier(source.path, task.labels, kind=task.kind, device=context.device)
         set_dropout(student, config.dropout)
         insides = _insides(config, context, student, model, lesson, teacher, task) if model is not None else None
+        exam = _exam(student, lesson, config.temperature, context.device)
         job = Job(
             student,
             lesson.examples.lengths,
             _loss(config, context.device, student, lesson, insides),
-            _exam(student, lesson, config.temperature, context.device),
+            exam,
             _identity(source, config, context, task),
             metric=picked_by,
             rates=dict.fromkeys(prepare_head(student, source.path, task.labels), config.head_learning_rate_factor),
@@ -142,11 +144,36 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
             extra_rate=config.head_learning_rate_factor,
         )
         settings = config.with_rate(student.config.hidden_size, of=STUDENT_RATE)
+        start = {name: parameter.detach().cpu().clone() for name, parameter in student.named_parameters()}
         with rounded(student, config):
+            before = Epoch(epoch=0, loss=0.0, figures=exam())
             trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
+        dropped = before.score(picked_by) >= trained.best.score(picked_by)
+        if dropped:
+            student.load_state_dict(start, strict=False)
     facts = _facts(source, config, context, task, lesson, insides, trained, student)
+    if dropped:
+        facts = _dropped(facts, picked_by, before, trained)
     save_model(student, out, tokenizer_from=source.path, edits=read_edits(source.path))
-    return Outcome("hf", facts, task, trained.metrics)
+    metrics = replace(trained, best=before).metrics if dropped else trained.metrics
+    return Outcome("hf", facts, task, metrics)
+
+
+def _dropped(facts: Facts, metric: str, before: Epoch, trained: Trained) -> Facts:
+    """Of a training that did not help."""
+    name, then, best = metric.replace("_", "-"), before.figures[metric], trained.best.figures[metric]
+    said = f"dropped: validation {name} was {then:.4f} before, and {best:.4f} after the best epoch"
+    hint = f"{said}; the student goes on as it came. A lower learning_rate, less dropout or more texts may help"
+    return facts.model_copy(
+        update={
+            "summary": said,
+            "changed": False,
+            "dropped": True,
+            "touched": (),
+            "warnings": (*facts.warnings, hint),
+            "numbers": {**facts.numbers, "best_epoch": 0},
+        }
+    )
 
 
 def _task(source: Artifact, teacher: Artifact, context: Context) -> Task:

@@ -102,6 +102,22 @@ def test_by_word_altered_copies_have_words_of_the_unlabeled_texts_too(
     assert [any("heron" in text for text in texts) for texts in copies] == [False, True]
 
 
+def test_a_training_that_only_harms_is_dropped(tmp_path: Path, teacher: Artifact) -> None:
+    """A student that is near its teacher from the start, as after a cut that was repaired, and far too high a rate."""
+    near = load_classifier(teacher.path, LABELS)
+    with torch.no_grad():
+        near.get_parameter("classifier.bias").add_(torch.arange(3))
+    load.save_model(near, tmp_path / "near", tokenizer_from=teacher.path, edits=load.Edits())
+    outcome = run(tmp_path / "near", tmp_path / "out", context(teacher), epochs=2, learning_rate=1.0)
+    kept = load_classifier(tmp_path / "out", LABELS).state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in near.state_dict().items())
+    assert outcome.facts.dropped and not outcome.facts.changed
+    assert outcome.facts.summary.startswith("dropped: validation divergence was 0.")
+    assert outcome.metrics["validation_accuracy"] == 1.0
+    helped = run(tmp_path / "near", tmp_path / "helped", context(teacher))
+    assert helped.facts.changed and not helped.facts.dropped
+
+
 def test_several_teachers_answer_as_their_mean(
     tiny: Callable[..., Path], tmp_path: Path, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
