@@ -299,12 +299,13 @@ def _beside(ours: Examples, theirs: Examples, units: int) -> Encoded:
     """The teacher's row for each of the student's; none where a text is cut into several rows, and elsewhere than the
     student's."""
     lengths, others = ours.encoded.lengths, theirs.encoded.lengths
-    found: list[int | None] = []
+    found: dict[int, int] = {}
     for unit in range(units):
         own, rows = ours.fed([unit]), theirs.fed([unit])
         cut_alike = [lengths[row] for row in own] == [others[row] for row in rows]
-        found += rows if cut_alike or len(own) == len(rows) == 1 else [None] * len(own)
-    return theirs.encoded.pick(found)
+        if cut_alike or len(own) == len(rows) == 1:
+            found |= zip(own, rows, strict=True)
+    return theirs.encoded.pick([found.get(row) for row in range(len(ours.encoded))])
 
 
 def _loss(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from edgekit.artifact import Artifact, Task
+from edgekit.artifact import Artifact, Task, TaskKind
 from edgekit.data.augment import altered
 from edgekit.data.table import Table
 from edgekit.errors import DataError, StageError
@@ -19,8 +19,9 @@ from edgekit.nn.head import head_labels
 from edgekit.nn.load import load_classifier
 from edgekit.progress import Silent
 from edgekit.stages.base import Context, Outcome
-from edgekit.stages.distill import Distill, Lesson, distill
+from edgekit.stages.distill import Distill, Lesson, _beside, distill
 from edgekit.stages.finetune import Finetune, finetune
+from edgekit.tasks.encoders import examples_of
 from tests.unit.killing import KillAfter, KilledError
 
 LABELS = ("lost", "rate", "top")
@@ -116,6 +117,21 @@ def test_a_training_that_only_harms_is_dropped(tmp_path: Path, teacher: Artifact
     assert outcome.metrics["validation_accuracy"] == 1.0
     helped = run(tmp_path / "near", tmp_path / "helped", context(teacher))
     assert helped.facts.changed and not helped.facts.dropped
+
+
+@pytest.mark.parametrize("kind", ["text-classification", "sentence-similarity", "question-answering"])
+def test_the_teachers_states_are_of_the_students_texts(kind: TaskKind, tiny: Callable[..., Path]) -> None:
+    """Rows of an embedder are all first texts, then all second ones; of an answerer windows, one text after the other."""
+    firsts, seconds = ("my card", "where", "top up please"), ("cash " * 20, "is lost now", "the rate")
+    labels = tuple('{"text": ["x"], "answer_start": [0]}' for _ in firsts) if kind == "question-answering" else None
+    table = Table(firsts, seconds, labels)
+    task = Task(kind=kind, max_length=16, pair=True, overlap=4)
+    folder = tiny("bert")
+    ours, theirs = (examples_of(folder, table, task) for _ in range(2))
+    found, rows = _beside(ours, theirs, len(table)), range(len(ours.encoded))
+    assert len(found) == len(rows) >= 3
+    for row in rows:
+        assert torch.equal(found.batch([row])["input_ids"], ours.encoded.batch([row])["input_ids"])
 
 
 def test_several_teachers_answer_as_their_mean(
