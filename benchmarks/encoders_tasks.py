@@ -90,7 +90,7 @@ def _chinese_words(bed: Bed, sets: Path, folder: Path) -> Mapping[str, Scalar]:
 
 def _pairs(bed: Bed, sets: Path, folder: Path) -> Mapping[str, Scalar]:
     columns: dict[str, Scalar] = {"first_column": "1", "second_column": "2", "score_column": "3"}
-    columns |= {"epochs": 2, "student_epochs": 2}
+    columns |= {"epochs": 2, "student_epochs": 1}
     return {
         name: str(sets / "stsb" / f"stsb-en-{end}.csv") for name, end in (("train", "train"), ("test", "dev"))
     } | columns
