@@ -10,7 +10,7 @@ from typing import Any
 from edgekit.errors import ModelError, Problem
 from edgekit.tokenizer_files import FAST, tokenizer_json
 
-__all__ = ["Spec", "charsmap", "model_kind", "read_spec", "template", "tokenizer_problems"]
+__all__ = ["Spec", "charsmap", "composes", "model_kind", "read_spec", "template", "tokenizer_problems"]
 
 Spec = dict[str, Any]  # the JSON of tokenizer.json
 
@@ -69,7 +69,7 @@ def _wordpiece_problems(spec: Spec) -> list[str]:
 def _bpe_problems(spec: Spec) -> list[str]:
     model, pre = spec["model"], spec.get("pre_tokenizer") or {}
     found = []
-    if spec.get("normalizer"):
+    if spec.get("normalizer") and not composes(spec):
         found.append(f"the normalizer {spec['normalizer'].get('type')} of a BPE tokenizer")
     if pre.get("type") != "ByteLevel" or not pre.get("use_regex", True):
         found.append(f"the pre-tokenizer {pre.get('type')} of a BPE tokenizer (ByteLevel is known)")
@@ -77,6 +77,11 @@ def _bpe_problems(spec: Spec) -> list[str]:
         if model.get(name):
             found.append(f"{name} of a BPE tokenizer")
     return found
+
+
+def composes(spec: Spec) -> bool:
+    """Whether all the normalizer does is to compose characters (NFC), as most texts come."""
+    return bool((spec.get("normalizer") or {}).get("type") == "NFC")
 
 
 def _unigram_problems(spec: Spec) -> list[str]:

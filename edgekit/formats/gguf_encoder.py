@@ -4,7 +4,7 @@ llama.cpp's "bert" graph has one head size and one FFN size for all layers, Laye
 from a half-precision table), token type 0 everywhere, and, for pooling type RANK, the head `cls` (dense, tanh) and
 `cls.output` (dense) on the first token. BERT's pooler and classifier are exactly that, and so is RoBERTa's head.
 For MEAN it averages the last states of a text's tokens, for CLS it takes the first one's; neither has length 1 yet,
-which llama.cpp's own programs and our worker bring them to.
+which llama.cpp's own programs and our worker bring them to. ModernBERT has a graph of its own (`gguf_modernbert`).
 Source: llama.cpp, `src/models/bert.cpp` and `build_pooling` in `src/llama-graph.cpp`.
 """
 
@@ -21,6 +21,7 @@ import numpy as np
 from edgekit.artifact import Frozen, Task, TaskKind
 from edgekit.errors import MissingExtraError, Problem, StageError
 from edgekit.formats.gguf_check import read_spec, tokenizer_problems
+from edgekit.formats.gguf_modernbert import MODERN, describe_layers, describe_pooling, modern_plan, modern_problems
 from edgekit.formats.gguf_tokenizer import read_vocabulary, write_vocabulary
 from edgekit.formats.gguf_weights import Source, Weights, open_weights, tensor_plan
 from edgekit.model_config import ModelConfig, number, pad_id, read_config
@@ -41,8 +42,9 @@ HEADS = {  # by model_type: the dense layer before the tanh, and the one after i
     "camembert": ("classifier.dense", "classifier.out_proj"),
 }
 WRONG_HEADS = {"distilbert": "ReLU", "electra": "GELU"}
-EMBEDDERS = {*HEADS, "distilbert"}  # by model_type: no head, so no head in the way
-UNWRITTEN = {"modernbert", "electra"}  # llama.cpp computes them (ModernBERT's GELU by its approximation)
+CLASSIFIERS = {*HEADS, "modernbert"}
+EMBEDDERS = {*CLASSIFIERS, "distilbert"}  # by model_type: no head, so no head in the way
+UNWRITTEN = {"electra"}  # llama.cpp's graph of BERT may compute it
 GELU = {"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python"}
 TO_ONNX = "export to ONNX instead, or distill into a BERT or MiniLM student"
 
@@ -83,9 +85,9 @@ def obstacles_of(config: ModelConfig, edits: Edits, task: Task) -> list[Problem]
     if task.kind not in ("text-classification", EMBEDDER):
         return [Problem("task", f"llama.cpp has no {task.kind} for encoders: its heads answer once a text", TO_ONNX)]
     kind = str(config.get("model_type"))
-    if kind not in (EMBEDDERS if task.kind == EMBEDDER else HEADS):
+    if kind not in (EMBEDDERS if task.kind == EMBEDDER else CLASSIFIERS):
         return [Problem("config.json", _unwritten(kind, task), TO_ONNX)]
-    found = [*_shape_problems(config, edits, family_of(kind)), *_graph_problems(config)]
+    found = [*_shape_problems(config, edits, family_of(kind)), *_graph_problems(config, task)]
     if task.segments:
         what = "llama.cpp takes every token for text A, and this model was trained to tell the two texts apart"
         found.append(Problem("task.segments", what, "fine-tune with segments=false, or export to ONNX"))
@@ -121,7 +123,9 @@ def _shape_problems(config: ModelConfig, edits: Edits, family: Family) -> list[P
     return found
 
 
-def _graph_problems(config: ModelConfig) -> list[Problem]:
+def _graph_problems(config: ModelConfig, task: Task) -> list[Problem]:
+    if config.get("model_type") == "modernbert":
+        return modern_problems(config, task.kind != EMBEDDER)
     found = []
     key = "activation" if config.get("model_type") == "distilbert" else "hidden_act"
     act = config.get(key, "gelu")
@@ -166,22 +170,24 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
     kind = str(config["model_type"])
     family, first = family_of(kind), _first_position(config)
     layers = number(config, family.config_layers)
-    head = None if task.kind == EMBEDDER else HEADS[kind]
-    plan = tensor_plan(family, layers, head, (first, first + task.max_length))
+    modern, embeds = kind == "modernbert", task.kind == EMBEDDER
+    if modern:
+        plan = modern_plan(family, layers, not embeds)
+    else:
+        plan = tensor_plan(family, layers, None if embeds else HEADS[kind], (first, first + task.max_length))
     vocabulary = read_vocabulary(read_spec(folder), number(config, "vocab_size"), pad_id(config))
-    writer = gguf.GGUFWriter(out_file, "bert")
+    writer = gguf.GGUFWriter(out_file, MODERN if modern else "bert")
     ffn = edits.ffn.get(0, number(config, family.config_ffn))
     _describe(writer, config, task, {"layers": layers, "ffn": ffn}, file_type)
-    _describe_outputs(writer, folder, task)
+    notes = _describe_outputs(writer, folder, config, task)
     write_vocabulary(writer, vocabulary)
     with closing(writer), open_weights(folder, family, task.kind) as weights:
         counts = _write_tensors(writer, plan, weights, file_type)
-    notes = []
     if weights.merged:
         cost = weights.merged_parameters
         notes.append(f"{len(weights.merged)} low-rank layers multiplied out again: {cost:,} more parameters")
     cut = _positions(config) - task.max_length
-    if cut:
+    if cut and family.position_embeddings:
         notes.append(f"{cut} position embeddings beyond the task's {task.max_length} tokens left out")
     return GgufFacts(
         file_type=file_type,
@@ -194,11 +200,13 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
 
 
 def _describe(writer: GGUFWriter, config: ModelConfig, task: Task, shape: dict[str, int], file_type: str) -> None:
-    """The metadata under `general.*` and `bert.*`."""
+    """The metadata under `general.*` and the architecture's own."""
     import gguf
 
     family = family_of(str(config["model_type"]))
-    eps = config.get("layer_norm_eps", 1e-12)
+    modern = config["model_type"] == "modernbert"
+    key, default = ("norm_eps", 1e-5) if modern else ("layer_norm_eps", 1e-12)
+    eps = config.get(key, default)
     what, outputs = "text classifier", f", {len(task.labels)} labels"
     if task.kind == EMBEDDER:
         what, outputs = "sentence embedder", ""
@@ -210,22 +218,26 @@ def _describe(writer: GGUFWriter, config: ModelConfig, task: Task, shape: dict[s
     writer.add_block_count(shape["layers"])
     writer.add_head_count(number(config, family.config_heads))
     writer.add_feed_forward_length(shape["ffn"])
-    writer.add_layer_norm_eps(eps if isinstance(eps, float) else 1e-12)
+    writer.add_layer_norm_eps(eps if isinstance(eps, float) else default)
     writer.add_causal_attention(False)
-    writer.add_token_type_count(1)  # llama.cpp asks for it of DistilBERT too, which has no such table
+    if modern:
+        describe_layers(writer, config, shape["layers"])
+    else:
+        writer.add_token_type_count(1)  # llama.cpp asks for it of DistilBERT too, which has no such table
 
 
-def _describe_outputs(writer: GGUFWriter, folder: Path, task: Task) -> None:
-    """The metadata that say what llama.cpp makes of the last states."""
+def _describe_outputs(writer: GGUFWriter, folder: Path, config: ModelConfig, task: Task) -> list[str]:
+    """The metadata that say what llama.cpp makes of the last states; what is worth knowing of it."""
     import gguf
 
     if task.kind == EMBEDDER:
         pooling = {"mean": gguf.PoolingType.MEAN, "cls": gguf.PoolingType.CLS}[read_pooling(folder)]
         writer.add_pooling_type(pooling)
-        return
+        return []
     writer.add_pooling_type(gguf.PoolingType.RANK)
     writer.add_classifier_output_labels(list(task.labels))
     writer.add_bool("edgekit.pair", task.pair)  # read by the example program
+    return describe_pooling(writer, config) if config["model_type"] == "modernbert" else []
 
 
 def _write_tensors(writer: GGUFWriter, plan: dict[str, Source], weights: Weights, file_type: str) -> dict[str, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgekit.errors import ModelError
-from edgekit.formats.gguf_check import Spec, charsmap, model_kind, template
+from edgekit.formats.gguf_check import Spec, charsmap, composes, model_kind, template
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -164,6 +164,8 @@ def _notes(kind: str, spec: Spec, added: dict[int, Spec]) -> list[str]:
         notes.append(f"llama.cpp splits a word of more than {longest} characters, where Transformers has [UNK]")
         if _flags(kind, spec)["tokenizer.ggml.normalizer.strip_accents"]:
             notes.append("llama.cpp strips Hangul vowels and Indic vowel signs with the accents, Transformers does not")
+    if kind == "BPE" and composes(spec):
+        notes.append("llama.cpp does not compose characters (NFC) before it tokenizes")
     if any(entry.get("single_word") or entry.get("rstrip") for entry in added.values()):
         notes.append("llama.cpp does not know the single_word and rstrip marks of added tokens")
     return notes
