@@ -21,7 +21,14 @@ import numpy as np
 from edgekit.artifact import Frozen, Task, TaskKind
 from edgekit.errors import MissingExtraError, Problem, StageError
 from edgekit.formats.gguf_check import read_spec, tokenizer_problems
-from edgekit.formats.gguf_modernbert import MODERN, describe_layers, describe_pooling, modern_plan, modern_problems
+from edgekit.formats.gguf_modernbert import (
+    MODERN,
+    describe_layers,
+    describe_pooling,
+    modern_name,
+    modern_plan,
+    modern_problems,
+)
 from edgekit.formats.gguf_tokenizer import read_vocabulary, write_vocabulary
 from edgekit.formats.gguf_weights import Source, Weights, open_weights, tensor_plan
 from edgekit.model_config import ModelConfig, number, pad_id, read_config
@@ -44,7 +51,7 @@ HEADS = {  # by model_type: the dense layer before the tanh, and the one after i
 WRONG_HEADS = {"distilbert": "ReLU", "electra": "GELU"}
 CLASSIFIERS = {*HEADS, "modernbert"}
 EMBEDDERS = {*CLASSIFIERS, "distilbert"}  # by model_type: no head, so no head in the way
-UNWRITTEN = {"electra"}  # llama.cpp's graph of BERT may compute it
+UNWRITTEN = {"electra"}  # llama.cpp computes its encoder
 GELU = {"gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python"}
 TO_ONNX = "export to ONNX instead, or distill into a BERT or MiniLM student"
 
@@ -175,9 +182,11 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
         plan = modern_plan(family, layers, not embeds)
     else:
         plan = tensor_plan(family, layers, None if embeds else HEADS[kind], (first, first + task.max_length))
-    vocabulary = read_vocabulary(read_spec(folder), number(config, "vocab_size"), pad_id(config))
+    spec = read_spec(folder)
+    vocabulary = read_vocabulary(spec, number(config, "vocab_size"), pad_id(config))
     writer = gguf.GGUFWriter(out_file, MODERN if modern else "bert")
     ffn = edits.ffn.get(0, number(config, family.config_ffn))
+    writer.add_name(_name(modern_name(spec) if modern else kind, layers, task))
     _describe(writer, config, task, {"layers": layers, "ffn": ffn}, file_type)
     notes = _describe_outputs(writer, folder, config, task)
     write_vocabulary(writer, vocabulary)
@@ -199,6 +208,13 @@ def write_gguf(folder: Path, task: Task, out_file: Path, file_type: Literal["f32
     )
 
 
+def _name(kind: str, layers: int, task: Task) -> str:
+    """The file's `general.name`."""
+    if task.kind == EMBEDDER:
+        return f"{kind} sentence embedder, {layers} layers"
+    return f"{kind} text classifier, {layers} layers, {len(task.labels)} labels"
+
+
 def _describe(writer: GGUFWriter, config: ModelConfig, task: Task, shape: dict[str, int], file_type: str) -> None:
     """The metadata under `general.*` and the architecture's own."""
     import gguf
@@ -207,10 +223,6 @@ def _describe(writer: GGUFWriter, config: ModelConfig, task: Task, shape: dict[s
     modern = config["model_type"] == "modernbert"
     key, default = ("norm_eps", 1e-5) if modern else ("layer_norm_eps", 1e-12)
     eps = config.get(key, default)
-    what, outputs = "text classifier", f", {len(task.labels)} labels"
-    if task.kind == EMBEDDER:
-        what, outputs = "sentence embedder", ""
-    writer.add_name(f"{config['model_type']} {what}, {shape['layers']} layers{outputs}")
     writer.add_file_type({"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}[file_type])
     writer.add_vocab_size(number(config, "vocab_size"))
     writer.add_context_length(task.max_length)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgekit.errors import Problem
+from edgekit.formats.gguf_check import Spec
 from edgekit.formats.gguf_weights import Source
 from edgekit.model_config import ModelConfig, number
 from edgekit.nn.families import Family
@@ -21,14 +22,14 @@ from edgekit.nn.families import Family
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-__all__ = ["MODERN", "describe_layers", "describe_pooling", "modern_plan", "modern_problems", "modern_types"]
+__all__ = ["MODERN", "describe_layers", "describe_pooling", "modern_name", "modern_plan", "modern_problems"]
 
 MODERN = "modern-bert"  # general.architecture
 FULL, LOCAL = "full_attention", "sliding_attention"
 BASES = {FULL: ("global_rope_theta", 160_000.0), LOCAL: ("local_rope_theta", 10_000.0)}  # older key, and default
 ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "silu": "silu"}  # llama.cpp's name
 BIASES = ("attention_bias", "mlp_bias", "norm_bias")
-PERIOD, WINDOW, POSITIONS_OF_BASE = 3, 128, "rope_parameters"  # Transformers' defaults, and where it keeps the bases
+PERIOD, WINDOW = 3, 128  # Transformers' defaults
 
 
 def modern_problems(config: ModelConfig, classifies: bool) -> list[Problem]:
@@ -48,11 +49,15 @@ def modern_problems(config: ModelConfig, classifies: bool) -> list[Problem]:
         found.append(Problem("config.json: classifier_activation", what, hint))
     scaled = [layer_type for layer_type in BASES if _rope(config, layer_type).get("rope_type", "default") != "default"]
     if scaled or config.get("rope_scaling"):
-        found.append(Problem("config.json: rope_parameters", "scaled rotations, written as GGUF by no one yet", hint))
+        found.append(Problem("config.json: rope_parameters", "scaled rotations, which are not written as GGUF", hint))
+    types = config.get("layer_types")
+    if isinstance(types, list) and types and all(layer_type == LOCAL for layer_type in types):
+        what = "all layers are local, and llama.cpp aborts where none sees the whole text"
+        found.append(Problem("config.json: layer_types", what, hint))
     return found
 
 
-def modern_types(config: ModelConfig, layers: int) -> list[bool]:
+def _local(config: ModelConfig, layers: int) -> list[bool]:
     """Of each layer, whether it is local. A cut model lists them in `layer_types`; older configs have a period."""
     types = config.get("layer_types")
     if isinstance(types, list):
@@ -81,6 +86,12 @@ def modern_plan(family: Family, layers: int, classifies: bool) -> dict[str, Sour
     return found | ({"cls.output.bias": Source(("classifier.bias",))} if classifies else {})
 
 
+def modern_name(spec: Spec) -> str:
+    """How the file's name begins: by it llama.cpp knows that [MASK] takes the space before (`src/llama-vocab.cpp`)."""
+    takes = any(entry["content"] == "[MASK]" and entry.get("lstrip") for entry in spec.get("added_tokens", []))
+    return MODERN if takes else "modernbert"
+
+
 def describe_layers(writer: GGUFWriter, config: ModelConfig, layers: int) -> None:
     """The metadata of attention and FFN that only this graph has."""
     import gguf
@@ -88,13 +99,14 @@ def describe_layers(writer: GGUFWriter, config: ModelConfig, layers: int) -> Non
     writer.add_rope_freq_base(_base(config, FULL))
     writer.add_rope_freq_base_swa(_base(config, LOCAL))
     writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    writer.add_string(f"{MODERN}.hidden_activation", ACTIVATIONS[str(config.get("hidden_activation", "gelu"))])
+    local = _local(config, layers)
+    if not any(local):
+        return  # with a window that no layer has, llama.cpp aborts
     writer.add_sliding_window(number({"local_attention": WINDOW} | config, "local_attention"))
-    local = modern_types(config, layers)
     period = next((at for at in range(1, layers) if not local[at]), layers)
     regular = local == [bool(layer % period) for layer in range(layers)]
-    writer.add_sliding_window_pattern(period if regular else local)  # llama.cpp before lists reads a period alone
-    act = ACTIVATIONS[str(config.get("hidden_activation", "gelu"))]
-    writer.add_string(f"{MODERN}.hidden_activation", act)
+    writer.add_sliding_window_pattern(period if regular else local)  # older llama.cpps read periods alone
 
 
 def describe_pooling(writer: GGUFWriter, config: ModelConfig) -> list[str]:
@@ -110,7 +122,7 @@ def describe_pooling(writer: GGUFWriter, config: ModelConfig) -> list[str]:
 
 def _rope(config: ModelConfig, layer_type: str) -> ModelConfig:
     """The rotation's parameters of layers of this type; {} in older configs."""
-    parameters = config.get(POSITIONS_OF_BASE)
+    parameters = config.get("rope_parameters")
     own = parameters.get(layer_type) if isinstance(parameters, dict) else None
     return own if isinstance(own, dict) else {}
 

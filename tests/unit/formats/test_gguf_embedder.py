@@ -158,7 +158,6 @@ def test_an_embedder_written_by_edgekit_has_the_same_file_as_the_bare_encoder(ti
     [
         ({"model_type": "mpnet"}, TASK, "llama.cpp has no mpnet"),
         ({"model_type": "albert"}, TASK, "llama.cpp has no albert"),
-        ({"model_type": "modernbert"}, TASK, "edgekit does not write modernbert"),
         ({"model_type": "electra"}, TASK, "edgekit does not write electra"),
         ({"model_type": "distilbert", "activation": "relu"}, TASK, "activation: relu"),
         ({"model_type": "distilbert"}, Task(labels=labels(2), max_length=32), "ReLU"),
