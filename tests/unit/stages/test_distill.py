@@ -121,7 +121,7 @@ def test_a_training_that_only_harms_is_dropped(tmp_path: Path, teacher: Artifact
 
 @pytest.mark.parametrize("kind", ["text-classification", "sentence-similarity", "question-answering"])
 def test_the_teachers_states_are_of_the_students_texts(kind: TaskKind, tiny: Callable[..., Path]) -> None:
-    """Rows of an embedder are all first texts, then all second ones; of an answerer windows, one text after the other."""
+    """An embedder has rows for all first texts, then for all second ones; an answerer windows, text by text."""
     firsts, seconds = ("my card", "where", "top up please"), ("cash " * 20, "is lost now", "the rate")
     labels = tuple('{"text": ["x"], "answer_start": [0]}' for _ in firsts) if kind == "question-answering" else None
     table = Table(firsts, seconds, labels)
