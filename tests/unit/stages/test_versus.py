@@ -249,7 +249,8 @@ def test_a_dropped_step_is_kept_in_the_store_where_one_that_changed_nothing_fail
 def test_the_command_says_what_was_dropped(tiny: Tiny, tmp_path: Path) -> None:
     of_twins(tiny(), tmp_path / "source")
     (tmp_path / "train.csv").write_text("text\n" + "\n".join(TRAIN.texts), encoding="utf-8")
-    common = ["--train", "train.csv", "--modules", "ffn", "--budget", "0.57", "--round-to", "4", "--store", "store"]
+    common = ["--train", "train.csv", "--modules", "ffn", "--budget", "0.57", "--round-to", "4", "--max-length", "16"]
+    common += ["--store", "store"]
 
     def command(*options: str) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", "edgekit.cli.main", "factorize", "source", *options]
