@@ -49,7 +49,8 @@ __all__ = [
 
 UNLIMITED = 1 << 30  # positions of a model that does not say how many
 JUDGED: tuple[SplitName, ...] = ("validation", "test")  # splits whose labels answers are held against
-NEW_HEADS = ("finetune", "distill", "student", "mlm-pretrain", "recase")  # stages behind which a head is another
+TRAINED = ("finetune", "distill", "lm-finetune", "lm-distill")  # stages behind which a head is trained
+UNTRAINED = ("student", "mlm-pretrain", "recase")  # and behind which it is not any more
 SPARE = 1.2  # room asked for on disk beyond the predicted bytes
 
 
@@ -244,8 +245,8 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact, task: Task
         if stage.exports and not trained[step.source]:
             problems.append(Problem(where, f"{step.source!r} has no trained head", "fine-tune or distill it first"))
         problems += _method_problems(step, source)
-        inherits = trained[step.source] and step.stage not in ("student", "mlm-pretrain", "recase")
-        trained[step.id] = inherits or step.stage in ("finetune", "distill", "lm-finetune", "lm-distill")
+        inherits = trained[step.source] and step.stage not in UNTRAINED
+        trained[step.id] = inherits or step.stage in TRAINED
     for name in recipe.exports:
         if formats[name] == "hf":
             problems.append(
@@ -277,7 +278,7 @@ def _head_problems(recipe: Resolved, model: Artifact) -> list[Problem]:
         if (stage.exports and step.source in own) or own & set(step.teachers):
             problem = other_head(model.path)
             return [problem] if problem else []
-        if step.source in own and step.stage not in NEW_HEADS:
+        if step.source in own and step.stage not in (*TRAINED, *UNTRAINED):
             own.add(step.id)
     return []
 

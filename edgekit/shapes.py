@@ -149,9 +149,9 @@ def _folding_seconds(shape: Shape, config: Config, task: Task, tables: Tables) -
     names: tuple[SplitName, ...] = ("train", "unlabeled")
     rows = sum(len(tables[name]) for name in names if name in tables)
     read = min(1.0, int(getattr(config, "fold_texts", 0)) / max(1, rows)) * tokens_of(tables, names, task)
-    layers = (shape.bytes // 4 - _embedding_parameters(shape)) / _own_layers(shape.config)
+    layer = _computed(shape) / _sizes(shape)[1]
     alone = 3 * int(str(shape.config.get("vocab_size") or 0))
-    return 2 * layers * int(getattr(config, "fold_layers", 0)) * (read + alone) / _operations_per_second()
+    return 2 * layer * int(getattr(config, "fold_layers", 0)) * (read + alone) / _operations_per_second()
 
 
 def parameters(shape: Shape, task: Task) -> int:
