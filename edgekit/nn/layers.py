@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["Call", "backbone", "depth", "encoder_layers", "hidden_width", "layer_calls", "layer_paths", "part_call"]
+__all__ = [
+    "Call",
+    "backbone",
+    "depth",
+    "encoder_layers",
+    "hidden_width",
+    "layer_calls",
+    "layer_paths",
+    "part_call",
+    "shares_weights",
+]
 
 
 class Call(NamedTuple):
@@ -48,6 +58,11 @@ def encoder_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 def depth(model: PreTrainedModel) -> int:
     """How many layers are computed."""
     return int(getattr(model.config, backbone(model)[1].config_layers))
+
+
+def shares_weights(model: PreTrainedModel) -> bool:
+    """Whether a layer's weights are computed more than once."""
+    return depth(model) > len(encoder_layers(model))
 
 
 def hidden_width(model: PreTrainedModel) -> int:

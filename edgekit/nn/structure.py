@@ -82,14 +82,14 @@ class Ladders:
 
 def widths_of(model: PreTrainedModel) -> Widths:
     """Raises StageError where layers differ, or share their weights."""
-    from edgekit.nn.layers import depth, encoder_layers
+    from edgekit.nn.layers import encoder_layers, shares_weights
     from edgekit.nn.surgery import ffn_width, head_count, head_size, part
 
     layers = range(len(encoder_layers(model)))
     heads, ffn = {head_count(model, i) for i in layers}, {ffn_width(model, i) for i in layers}
     if len(heads) > 1 or len(ffn) > 1:
         raise StageError("the layers have different widths already", hint="trim the model from before it was pruned")
-    if depth(model) > len(layers):
+    if shares_weights(model):
         raise StageError(SHARED, hint="use edgekit prune")
     hidden = int(getattr(part(model, 0, "attention_output"), "out_features"))  # noqa: B009 (a module's attribute)
     return Widths(layers=len(layers), hidden=hidden, heads=heads.pop(), head_size=head_size(model), ffn=ffn.pop())

@@ -86,9 +86,9 @@ def factorize(source: Artifact, config: Factorize, out: Path, context: Context) 
     duel, note = _duel(source, model, config, context)
     context = duel.context if duel else context
     before = size_of(model)
-    paths, idle = chosen_modules(model, config.modules), list[str]()
+    paths = chosen_modules(model, config.modules)
     spectra, means = [], {}
-    for path, weighting in _weightings(source, model, paths, config, context, idle):
+    for path, weighting in _weightings(source, model, paths, config, context):
         spectra.append(spectrum(path, model.get_submodule(path), weighting))
         means[path] = weighting.mean
     if config.rank_by == "energy":
@@ -96,7 +96,8 @@ def factorize(source: Artifact, config: Factorize, out: Path, context: Context) 
     else:
         ranks = ranks_by_budget(spectra, config.budget, config.round_to)
     intact = deepcopy(model) if duel or config.method == "curvature" else model
-    skipped = [*_replace(model, spectra, ranks, means), *(Skipped(name=path, reason=UNEXERCISED) for path in idle)]
+    idle = [Skipped(name=path, reason=UNEXERCISED) for path in paths if path not in means]
+    skipped = [*_replace(model, spectra, ranks, means), *idle]
     if config.method == "curvature":
         _repair(source, model, intact, config, context)
     facts = _facts(config, spectra, ranks, skipped, before, size_of(model))
@@ -182,17 +183,12 @@ def chosen_modules(model: PreTrainedModel, parts: Sequence[Part]) -> list[str]:
 
 
 def _weightings(
-    source: Artifact,
-    model: PreTrainedModel,
-    paths: Sequence[str],
-    config: Factorize,
-    context: Context,
-    idle: list[str],
+    source: Artifact, model: PreTrainedModel, paths: Sequence[str], config: Factorize, context: Context
 ) -> Iterator[tuple[str, Weighting]]:
-    """What each layer's error is weighted by; a few at a time, because covariances are large. Layers of which the data
-    say nothing go to `idle`."""
+    """What each layer's error is weighted by; a few at a time, because covariances are large. Nothing for layers of
+    which the data say nothing."""
     from edgekit.nn.calibration import unexercised
-    from edgekit.nn.layers import depth, encoder_layers
+    from edgekit.nn.layers import shares_weights
     from edgekit.nn.load import is_trained
     from edgekit.nn.structure import SHARED
     from edgekit.nn.weighting import Weighting, fisher_weightings
@@ -201,7 +197,7 @@ def _weightings(
     if config.method == "svd":
         yield from ((path, Weighting()) for path in paths)
         return
-    if config.method == "curvature" and depth(model) > len(encoder_layers(model)):
+    if config.method == "curvature" and shares_weights(model):
         raise StageError(SHARED, hint="use the method whitened")
     if config.method in ("fwsvd", "curvature") and not is_trained(source.path, kind_of(source, context)):
         raise StageError(
@@ -210,7 +206,6 @@ def _weightings(
         )
     calibration = draw(source, source.path, model, context, config.samples, config.batch_size, config.seed)
     unread = {*unexercised(model, calibration)}
-    idle += [path for path in paths if path in unread]
     paths = [path for path in paths if path not in unread]
     if config.method == "fwsvd":
         yield from fisher_weightings(model, paths, calibration, context.progress).items()
