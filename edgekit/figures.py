@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from edgekit.report.schema import BaselineEntry, Deployable
-from edgekit.rules import BYTES, COUNT, DROPS, FRACTION, METRICS, RATE, TIME, main_metric
+from edgekit.rules import BYTES, COUNT, DROPS, FRACTION, METRICS, RATE, SCORE_DROP, TIME, main_metric
 
 __all__ = ["metric_value", "show"]
 
@@ -27,7 +27,8 @@ def metric_value(metric: str, entry: BaselineEntry, baseline: BaselineEntry | No
         return baseline.size_bytes / entry.size_bytes if baseline and entry.size_bytes else None
     if metric in DROPS:
         drop = entry.accuracy_drop if isinstance(entry, Deployable) else None
-        return drop.value if drop is not None and metric == f"{main_metric(entry.metrics)}_drop" else None
+        told = drop is not None and metric in (SCORE_DROP, f"{main_metric(entry.metrics)}_drop")
+        return drop.value if drop is not None and told else None
     if metric == "speedup":
         speedup = entry.speedup if isinstance(entry, Deployable) else None
         return speedup.value if speedup is not None else None

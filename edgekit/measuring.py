@@ -26,6 +26,7 @@ from edgekit.runtimes import runtime_of
 from edgekit.runtimes.base import Workload, task_of
 from edgekit.sample_size import sample_notes
 from edgekit.targets import Target, find_target
+from edgekit.tasks.encoders import score_of
 from edgekit.trials import trial_of
 
 __all__ = ["Subject", "make_report", "write_report"]
@@ -65,7 +66,7 @@ def make_report(
     artifacts = {name: subject.artifact for name, subject in subjects.items()}
     where = target or find_target("cpu")
     where = replace(where, runtimes=where.executes(task_of(artifacts[baseline]).kind))
-    for note in sample_notes(rules, len(table)):
+    for note in sample_notes(rules, score_of(task_of(artifacts[baseline]).kind), len(table)):
         progress.say(f"note: {note}")
     machine = where.transport.probe(_libraries(artifacts, where))
     workload = workload.model_copy(update={"threads": workload.threads or where.threads})

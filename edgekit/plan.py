@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from edgekit.artifact import ENCODER_KINDS, Artifact, Task, TaskKind, library_versions
 from edgekit.chrf import has_chrf
+from edgekit.data.load import Columns
 from edgekit.data.splits import Splits, load_splits
 from edgekit.data.table import Table
 from edgekit.digest import digest_file, digest_json
@@ -22,14 +23,14 @@ from edgekit.model_config import positions, read_config
 from edgekit.nn.architecture import misfits, picture_length
 from edgekit.nn.head import classifies, other_head
 from edgekit.optional import without_inexpressible
-from edgekit.recipe import MODEL, Resolved, ResolvedStep
+from edgekit.recipe import MODEL, Resolved, ResolvedStep, TaskSpec
 from edgekit.sample_size import sample_notes
 from edgekit.shapes import Cost, Shape
 from edgekit.source import open_model
 from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
-from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, of_pictures, pairs_are_rows
+from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, of_pictures, pairs_are_rows, score_of
 from edgekit.tasks.text_classification import by_number, listed, number_notes
 from edgekit.tokenizer_files import open_tokenizer
 from edgekit.zero_shot import read_pairs
@@ -103,8 +104,7 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
 
     Raises PlanError with every obstacle at once; DataError and ModelError for inputs that cannot be read.
     """
-    columns = columns_of(recipe.task.kind, recipe.task.text, recipe.task.pair, recipe.task.label)
-    splits = load_splits(recipe.data.sources(), columns)
+    splits = load_splits(recipe.data.sources(), _columns(recipe.task))
     model = open_model(recipe.model)
     task = _task(recipe, model, splits)
     model = with_task(model, task)
@@ -118,9 +118,13 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
     problems += _disk_problems(steps, store, out)
     if problems:
         raise PlanError(f"recipe {recipe.name} cannot work", problems=tuple(problems))
-    few = sample_notes(recipe.rules, len(splits.tables["test"]))
+    few = sample_notes(recipe.rules, score_of(task.kind), len(splits.tables["test"]))
     notes = (*splits.notes, *_label_notes(task, splits), *left_out, *few)
     return Plan(recipe, model, task, splits, tuple(steps), store, notes)
+
+
+def _columns(spec: TaskSpec) -> Columns:
+    return columns_of(spec.kind, spec.text, spec.pair, spec.label)
 
 
 def step_key(stage: str, config: Config, inputs: Mapping[str, str], task: Task | None) -> str:
@@ -175,7 +179,7 @@ def _task(recipe: Resolved, model: Artifact, splits: Splits) -> Task:
         kind=spec.kind,
         labels=labels,
         max_length=longest_of(spec.kind, spec.max_length, model),
-        pair=bool(columns_of(spec.kind, spec.text, spec.pair).pair) and pairs_are_rows(spec.kind),
+        pair=bool(_columns(spec).pair) and pairs_are_rows(spec.kind),
         segments=spec.segments,
         overlap=spec.overlap,
         longest_answer=spec.longest_answer,
@@ -254,7 +258,7 @@ def _step_problems(recipe: Resolved, splits: Splits, model: Artifact, task: Task
             )
     problems += [*_head_problems(recipe, model), *_label_problems(recipe, task, splits)]
     problems += [*_misfits(recipe, model), *_tokenizer_problems(recipe.task.kind, model)]
-    if not recipe.task.pair and not pairs_are_rows(recipe.task.kind):
+    if not pairs_are_rows(recipe.task.kind) and not _columns(recipe.task).pair:
         hint = "name the column of the second text"
         problems.append(Problem("task.pair", f"{recipe.task.kind} is of two texts", hint))
     if recipe.workload.pairs and recipe.task.kind != "language-modeling":

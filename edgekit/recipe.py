@@ -39,13 +39,13 @@ class Param(Frozen):
 
 
 class TaskSpec(Frozen):
-    """What the model is for, and the columns that hold its texts, or pictures, and labels. A picture's `max_length` is
-    the model's own."""
+    """What the model is for, and the columns that hold its texts, or pictures, and labels: those not named are the
+    task's usual ones (`columns_of`). A picture's `max_length` is the model's own."""
 
     kind: TaskKind = "text-classification"
-    text: str = "text"
+    text: str = ""
     pair: str = ""
-    label: str = "label"
+    label: str = ""
     max_length: Annotated[int, Field(ge=4)] = 64
     segments: bool = False
     overlap: Annotated[int, Field(ge=0)] = 128  # of question answering, as in `Task`

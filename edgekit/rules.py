@@ -3,6 +3,7 @@
     RULE   = METRIC OP LIMIT [ "on" SCOPE ] [ "or inconclusive" ]
     METRIC = accuracy | macro_f1 | accuracy_drop | entity_f1 | entity_precision | entity_recall | entity_f1_drop
            | answer_f1 | exact_match | answer_f1_drop | spearman | pearson | spearman_drop | chrf | chrf_drop
+           | score_drop (of whichever is the main metric of the task)
            | agreement | perplexity | kld | minimal_pairs
            | latency.p50 | latency.p90 | latency.p99 | throughput | size | memory | instructions | speedup
            | size_ratio | parity
@@ -37,6 +38,7 @@ __all__ = [
     "DROPS",
     "MAIN_METRICS",
     "METRICS",
+    "SCORE_DROP",
     "Limit",
     "Metric",
     "Op",
@@ -84,7 +86,8 @@ class Metric(Frozen):
 
 
 MAIN_METRICS: Final = ("accuracy", "entity_f1", "answer_f1", "spearman", "chrf")  # of tasks
-DROPS: Final = tuple(f"{name}_drop" for name in MAIN_METRICS)  # what is lost against the baseline, in points
+SCORE_DROP: Final = "score_drop"  # of the main metric of the task, whichever that is
+DROPS: Final = (*(f"{name}_drop" for name in MAIN_METRICS), SCORE_DROP)  # what is lost against the baseline, in points
 METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
     for metric in (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Final
 
-from edgekit.rules import MAIN_METRICS, METRICS, Rule
+from edgekit.rules import DROPS, MAIN_METRICS, METRICS, SCORE_DROP, Rule
 from edgekit.statistics import LEVEL, Drop
 
 __all__ = ["accuracy_margin", "disagreement_of", "rows_needed", "sample_notes"]
@@ -43,21 +43,21 @@ def accuracy_margin(rule: Rule) -> float | None:
     if rule.op not in ("<=", "<", ">=", ">"):
         return None
     factor = METRICS[rule.metric].units.get(rule.limit.unit, 1.0)
-    if rule.metric.removesuffix("_drop") not in MAIN_METRICS:
-        return None
-    if rule.metric.endswith("_drop") and rule.op in ("<=", "<"):
-        return rule.limit.number * factor
-    if rule.limit.kind == "offset" and rule.op in (">=", ">"):
+    if rule.metric in DROPS:
+        return rule.limit.number * factor if rule.op in ("<=", "<") else None
+    if rule.metric in MAIN_METRICS and rule.limit.kind == "offset" and rule.op in (">=", ">"):
         return -rule.limit.number * factor
     return None
 
 
-def sample_notes(rules: Sequence[Rule], rows: int) -> tuple[str, ...]:
-    """A sentence for each rule about accuracy that `rows` examples are probably too few for."""
+def sample_notes(rules: Sequence[Rule], score: str, rows: int) -> tuple[str, ...]:
+    """A sentence for each rule about accuracy that `rows` examples are probably too few for. `score`: the main metric
+    of the task."""
     found = []
     for rule in rules:
         margin = accuracy_margin(rule)
-        if margin is None or margin <= 0 or not rule.metric.startswith("accuracy"):
+        metric = score if rule.metric == SCORE_DROP else rule.metric
+        if margin is None or margin <= 0 or not metric.startswith("accuracy"):
             continue  # of F1 no share of right answers is known beforehand
         needed = rows_needed(margin, TYPICAL)
         if rows < needed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekit.report import words
 from edgekit.report.rulings import failure, metric_name
 from edgekit.report.schema import BaselineEntry, Deployable, Gate, Report
-from edgekit.rules import DROPS, MAIN_METRICS, Rule, find_rules, main_metric
+from edgekit.rules import DROPS, MAIN_METRICS, SCORE_DROP, Rule, find_rules, main_metric
 
 __all__ = ["baseline_name", "comparison", "file_kind", "headline", "runtime_name", "verdict", "verdict_word"]
 
@@ -50,7 +50,7 @@ def headline(report: Report) -> Deployable | None:
     limits = _quality_limits(report)
 
     def keeps(d: Deployable) -> bool:
-        values = {**d.metrics, f"{main_metric(d.metrics)}_drop": lost(d)}
+        values = {**d.metrics, f"{main_metric(d.metrics)}_drop": lost(d), SCORE_DROP: lost(d)}
         found = ((rule, limit, values.get(rule.metric)) for rule, limit in limits)
         return all(value is not None and rule.holds(value, limit) for rule, limit, value in found)
 

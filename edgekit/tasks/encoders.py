@@ -23,6 +23,7 @@ __all__ = [
     "of_pictures",
     "pairs_are_rows",
     "rows_of",
+    "score_of",
     "task_kind",
 ]
 
@@ -65,6 +66,11 @@ def columns_of(kind: TaskKind, text: str = "", pair: str = "", label: str = "", 
     second = "" if what == "score" and text else second
     label = label or (told if labelled else "")
     return Columns(text=text or first, pair=pair or second, label=label, label_kind=what, lines=True)
+
+
+def score_of(kind: TaskKind) -> str:
+    """The main metric of such a task; empty where it is not an encoder's."""
+    return ENCODER_TASKS[kind].metrics[0] if kind in ENCODER_TASKS else ""
 
 
 def task_kind(task: Task) -> EncoderTask:

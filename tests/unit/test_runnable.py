@@ -34,7 +34,7 @@ def test_formats_that_the_target_does_not_run_are_left_out_and_told(made: Plan) 
     left = for_target(made, BOARD)
     assert left.recipe.exports == ("onnx-int8", "onnx-int4")
     assert [step.id for step in left.steps] == ["model-onnx", "onnx-f32", "onnx-int8", "onnx-int4"]
-    assert str(left.recipe.rules[0]) == "accuracy_drop <= 1pt on onnx-int8"
+    assert str(left.recipe.rules[0]) == "score_drop <= 1pt on onnx-int8"
     assert left.notes[-1] == "gguf-f16 and gguf-q8 are left out: target board runs onnx files only"
     assert for_target(made, Target("here", "", Fake({}), RUNTIMES)) == made
 

@@ -57,7 +57,13 @@ def test_margins(rule: str, margin: float | None) -> None:
 
 def test_too_few_rows_are_told_before_a_run() -> None:
     rules = parse_rules(["accuracy_drop <= 1pt", "accuracy >= baseline - 4pt", "accuracy >= baseline", "size <= 1MB"])
-    (note,) = sample_notes(rules, 500)
+    (note,) = sample_notes(rules, "accuracy", 500)
     assert note.startswith("accuracy_drop <= 1pt: 500 test examples are few for a margin of 1 points")
     assert "about 2,355" in note
-    assert sample_notes(rules, 5000) == ()
+    assert sample_notes(rules, "accuracy", 5000) == ()
+
+
+def test_a_rule_on_the_tasks_own_score_is_one_on_accuracy_where_that_is_it() -> None:
+    rules = parse_rules(["score_drop <= 1pt"])
+    assert len(sample_notes(rules, "accuracy", 500)) == 1
+    assert sample_notes(rules, "entity_f1", 500) == ()
