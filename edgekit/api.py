@@ -162,7 +162,7 @@ def bench(
         progress=progress or Silent(),
         start=start,
         target=find_target(target),
-        notes=number_notes((table,), task.labels) if task else (),
+        notes=number_notes((table,), task) if task else (),
     )
     if out is not None:
         write_report(report, measured, out)

@@ -31,6 +31,7 @@ from edgekit.stages import STAGES
 from edgekit.stages.base import Config, SplitName
 from edgekit.store import Store
 from edgekit.tasks.encoders import ENCODER_TASKS, columns_of, of_pictures, pairs_are_rows, score_of
+from edgekit.tasks.entities import no_outside
 from edgekit.tasks.text_classification import by_number, listed, number_notes
 from edgekit.tokenizer_files import open_tokenizer
 from edgekit.zero_shot import read_pairs
@@ -104,7 +105,8 @@ def make_plan(recipe: Resolved, store: Store, out: Path | None = None) -> Plan:
 
     Raises PlanError with every obstacle at once; DataError and ModelError for inputs that cannot be read.
     """
-    splits = load_splits(recipe.data.sources(), _columns(recipe.task))
+    must = any("validation" in STAGES[step.stage].needs for step in recipe.steps)
+    splits = load_splits(recipe.data.sources(), _columns(recipe.task), must_validate=must)
     model = open_model(recipe.model)
     task = _task(recipe, model, splits)
     model = with_task(model, task)
@@ -291,10 +293,12 @@ def _label_problems(recipe: Resolved, task: Task, splits: Splits) -> list[Proble
     """Labels that a head which the recipe does not train has never heard of."""
     if not task.labels or any(step.stage == "finetune" for step in recipe.steps):
         return []  # no head yet, or the training data's, which the splits were checked against
+    if task.kind == "token-classification" and (problem := no_outside(task.labels)):
+        return [problem]
     problems = []
     for name in JUDGED:
         table = splits.tables.get(name)
-        if table is None or by_number(table.classes, task.labels):
+        if table is None or by_number(table.classes, task):
             continue
         if unknown := table.classes - set(task.labels):
             what = f"{table.name} ({name}) has {len(unknown)} label(s) that the model's head does not know: "
@@ -306,7 +310,7 @@ def _label_problems(recipe: Resolved, task: Task, splits: Splits) -> list[Proble
 def _label_notes(task: Task, splits: Splits) -> tuple[str, ...]:
     """That numbers are taken for the labels of a head that has no names for them."""
     tables = [splits.tables[name] for name in JUDGED if name in splits.tables]
-    return number_notes(tables, task.labels)
+    return number_notes(tables, task)
 
 
 def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:

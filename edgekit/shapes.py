@@ -31,7 +31,9 @@ from edgekit.pictures import picture_shape, picture_tokens
 from edgekit.shapes_texts import tokens_learned, tokens_of
 from edgekit.shapes_vocabulary import tokens_kept, tokens_recased
 from edgekit.stages.base import Config
+from edgekit.stages.factorize import Factorize
 from edgekit.stages.prune import Prune
+from edgekit.stages.trim import Trim, length_problem
 from edgekit.tasks.encoders import task_kind
 
 __all__ = ["Cost", "Shape", "Tables", "cost_of", "next_shape", "shape_of"]
@@ -91,7 +93,7 @@ def next_shape(
         if config.vocabulary and (kept := tokens_kept(model, config, tables, recased=shape.recased)):
             shape = replace(shape, config={**shape.config, "vocab_size": kept})
     elif stage == "trim":
-        problems += _shared_problems(shape, stage)
+        problems += [*_shared_problems(shape, stage), *_length_problems(config, task)]
         shape = _trimmed(shape, config)
     elif stage == "recase":
         shape, obstacles = _recased(shape, model)
@@ -99,7 +101,8 @@ def next_shape(
     elif stage == "student":
         shape = _student(shape, config)
     elif stage == "factorize":
-        if getattr(config, "method", "") == "curvature" or getattr(config, "versus", "") == "pruning":
+        assert isinstance(config, Factorize)
+        if config.method == "curvature" or config.compared:
             problems += _shared_problems(shape, stage)
         left = {part: shape.ranks.get(part, 1.0) * _budget(config) for part in getattr(config, "modules", ())}
         shape = replace(shape, ranks={**shape.ranks, **left})
@@ -313,6 +316,13 @@ def _shared_problems(shape: Shape, stage: str) -> list[Problem]:
         "use prune, which cuts all of them alike" if stage == "trim" else "use method whitened, and versus none or auto"
     )
     return [Problem("", SHARED, hint)]
+
+
+def _length_problems(config: Config, task: Task) -> list[Problem]:
+    """Texts on which nothing can be timed, because the task cuts them."""
+    assert isinstance(config, Trim)
+    found = length_problem(config, task) if config.budget == "latency" and not config.costs else None
+    return [found] if found else []
 
 
 def _unfoldable(shape: Shape) -> Problem | None:

@@ -41,17 +41,21 @@ def tokenizer_json(folder: Path) -> bytes:
     return file.read_bytes() if file.is_file() else _converted(folder)[FAST]
 
 
-def open_tokenizer(folder: Path) -> Tokenizer:
-    """`tokenizer_json` as a tokenizer that neither pads nor truncates. Raises ModelError as that does, and for a
-    damaged file."""
+def stored_tokenizer(folder: Path) -> Tokenizer:
+    """`tokenizer_json` as a tokenizer. Raises ModelError as that does, and for a damaged file."""
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_buffer(tokenizer_json(folder))
+        return Tokenizer.from_buffer(tokenizer_json(folder))
     except ModelError:
         raise
     except Exception as error:  # noqa: BLE001 (the library has no class of its own)
         raise ModelError(f"{folder / FAST}: damaged ({error})") from None
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The stored tokenizer, such that it neither pads nor truncates. Raises ModelError as `stored_tokenizer` does."""
+    tokenizer = stored_tokenizer(folder)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

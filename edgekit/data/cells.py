@@ -15,7 +15,7 @@ def score(value: object) -> str | None:
     """A finite number, or a text that is one, as a text; None for others."""
     try:
         number = float(value) if isinstance(value, str | int | float) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return str(number) if math.isfinite(number) else None
 

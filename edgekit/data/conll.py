@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from edgekit.errors import DataError, Problem
 
 __all__ = ["read_conll"]
 
-SPACE = " \t\r"  # not all of Unicode's: some words are nothing else
+LINE_END = re.compile(r"\r\n|\n|\r")
+SPACE = " \t"  # not all of Unicode's: some words are nothing else
 DOCUMENT = "-DOCSTART-"  # CoNLL-2003's line between documents
 Line = tuple[int, list[str]]  # its number, from 1, and its fields
 
@@ -53,10 +55,10 @@ def _by_spaces(line: str) -> list[str]:
 
 def _sentences(text: str, part: Callable[[str], list[str]]) -> Iterator[list[Line]]:
     found: list[Line] = []
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(LINE_END.split(text), 1):
         if line.strip(SPACE) and not line.startswith(DOCUMENT):
             fields = part(line)
-            if len(fields) > 1 or not line.startswith("#"):
+            if len(fields) > 1 or part is not _by_tabs or not line.startswith("#"):
                 found.append((number, fields))
         elif found:
             yield found

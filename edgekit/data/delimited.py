@@ -14,6 +14,7 @@ from edgekit.errors import DataError, Problem
 
 __all__ = ["read_delimited"]
 
+Parted = tuple[list[str], list[list[str]]]  # the header, and the rows
 LONGEST = 2**31 - 1  # characters of a field; Python's own limit is 131,072
 
 
@@ -21,26 +22,35 @@ def read_delimited(path: Path, text: str, tabs: bool, named: Sequence[str]) -> t
     """The columns and the rows of a csv file, or with `tabs` a tsv file. Where all of `named` are numbers that are no
     columns, the file has no header.
 
-    Fields may stand in double quotes. A tsv file that is not valid so, and is without, is read without: its quotes are
-    of the texts, as in many public sets (GLUE's). Raises DataError for a quote that is never closed, and for rows that
-    have not as many fields as the header.
+    Fields may stand in double quotes. The quotes of a tsv file are of its texts, as in many public sets (GLUE's), where
+    it is valid without them alone, or where they would make one field of several, or of several lines, that are as
+    valid apart. Raises DataError for a quote that is never closed, and for rows that have not as many fields as the
+    header.
     """
-    try:
+    if tabs and '"' in text:
+        header, rows = _with_or_without_quotes(path, text, named)
+    else:
         header, rows = _parted(path, text, tabs, named)
-    except DataError as error:
-        if not tabs or '"' not in text:
-            raise
-        try:
-            header, rows = _parted(path, text, tabs, named, quotes=False)
-        except DataError as bare:
-            hint = f"{error.hint} read without quotes: {bare.problems[0] if bare.problems else bare.what}".strip()
-            raise DataError(error.what, hint=hint, problems=error.problems) from None
     return header, [dict(zip(header, row, strict=True)) for row in rows if row]
 
 
-def _parted(
-    path: Path, text: str, tabs: bool, named: Sequence[str], *, quotes: bool = True
-) -> tuple[list[str], list[list[str]]]:
+def _with_or_without_quotes(path: Path, text: str, named: Sequence[str]) -> Parted:
+    try:
+        bare: Parted | DataError = _parted(path, text, True, named, quotes=False)
+    except DataError as error:
+        bare = error
+    try:
+        header, rows = _parted(path, text, True, named)
+    except DataError as error:
+        if isinstance(bare, DataError):
+            hint = f"{error.hint} read without quotes: {bare.problems[0] if bare.problems else bare.what}".strip()
+            raise DataError(error.what, hint=hint, problems=error.problems) from None
+        return bare
+    joined = any(mark in field for row in [header, *rows] for field in row for mark in "\t\n")
+    return bare if joined and not isinstance(bare, DataError) else (header, rows)
+
+
+def _parted(path: Path, text: str, tabs: bool, named: Sequence[str], *, quotes: bool = True) -> Parted:
     """The header and the rows below it, an empty list for a blank line."""
     part = "\t" if tabs else ","
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE

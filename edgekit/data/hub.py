@@ -20,7 +20,7 @@ def read_hub(name: str, split: str, *, pictures: bool) -> tuple[list[str], list[
     owner, _, config = name.partition(":")
     try:
         data = datasets.load_dataset(owner, config or None, split=split)
-    except (OSError, ValueError) as error:  # datasets' own errors are subclasses of these two
+    except (OSError, ValueError, RuntimeError) as error:  # datasets' own errors are subclasses of these
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"hub data set {name!r}, split {split!r}: {reason}") from None
     for column in [c for c, f in data.features.items() if pictures and isinstance(f, datasets.Image)]:

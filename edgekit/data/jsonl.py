@@ -26,6 +26,9 @@ def read_jsonl(path: Path, text: str) -> tuple[list[str], list[Row]]:
         except json.JSONDecodeError as error:
             broken.append(Problem(f"row {number}", f"not JSON: {error.msg} at column {error.colno}"))
             continue
+        except ValueError as error:  # an integer of more digits than Python reads
+            broken.append(Problem(f"row {number}", f"not JSON: {error}"))
+            continue
         if isinstance(record, dict):
             records.append(record)
         else:

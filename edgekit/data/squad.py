@@ -49,6 +49,8 @@ def _cmrc_rows(content: Any) -> Iterator[Row]:
     for paragraph in content:
         context = paragraph["context_text"]
         for asked in paragraph["qas"]:
+            if not isinstance(asked["answers"], list):
+                raise TypeError("answers is no list")
             answers = [{"text": text, "answer_start": context.find(text)} for text in asked["answers"]]
             yield dict(zip(COLUMNS, (asked.get("query_id"), asked["query_text"], context, answers), strict=True))
 

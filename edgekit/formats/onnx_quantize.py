@@ -222,15 +222,15 @@ def _static(
         },
     )
     model = load_model(out)
-    _float_for_others(model)
+    _float_for_others(model, {*nodes})
     drop_unread(model)
     save_model(model, out)
 
 
-def _float_for_others(model: ir.Model) -> None:
-    """What the quantizer rounds for a product, it hands to every other reader rounded, too (a residual, for one): those
-    read the value itself again, which is nearer, and one operator less."""
-    for node in [n for n in model.graph if n.op_type != "MatMul"]:
+def _float_for_others(model: ir.Model, products: Collection[str]) -> None:
+    """What the quantizer rounds for one of `products`, it hands to every other reader rounded, too (a residual, or a
+    product that stays in float): those read the value itself again, which is nearer, and one operator less."""
+    for node in [n for n in model.graph if n.name not in products]:
         for place, value in enumerate(node.inputs):
             unpack = value.producer() if value is not None else None
             if unpack is None or unpack.op_type != "DequantizeLinear":

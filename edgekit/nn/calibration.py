@@ -16,6 +16,7 @@ from edgekit.nn.capture import held
 from edgekit.progress import Progress, Silent
 from edgekit.tasks.base import Encoded, Examples
 from edgekit.tasks.encoders import examples_of, task_kind
+from edgekit.tasks.text_classification import by_number
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,8 @@ def calibrate(
     rows = np.sort(np.random.default_rng(seed).permutation(len(table))[:count])
     drawn = table.take(int(row) for row in rows)
     same = tuple(task.labels) == tuple(model_labels) or not task_kind(task).head
-    labelled = drawn.labels is not None and same and drawn.classes <= set(task.labels)
+    known = drawn.classes <= set(task.labels) or bool(by_number(drawn.classes, task))
+    labelled = drawn.labels is not None and same and known
     return Calibration(examples_of(folder, drawn, task), labelled, batch_size)
 
 

@@ -181,17 +181,26 @@ def _load_weights(model: PreTrainedModel, weights: dict[str, torch.Tensor], *, n
 
 
 def is_trained(folder: Path, kind: TaskKind = "text-classification") -> bool:
-    """Whether the weights hold a head, where the task takes one; without, outputs mean nothing before fine-tuning."""
-    from safetensors import safe_open
+    """Whether the weights hold a head, where the task takes one; without, outputs mean nothing before fine-tuning.
 
+    Raises ModelError for weights that cannot be read.
+    """
     if not ENCODER_TASKS[kind].head:
         return True
-    for path in folder.glob("*.safetensors"):
+    names = [name for path in folder.glob("*.safetensors") for name in _tensor_names(path)]
+    heads = [name for name in names if not name.startswith(TWO_HEADS)]
+    return any("classifier" in name or "qa_outputs" in name for name in heads)
+
+
+def _tensor_names(path: Path) -> list[str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if not name.startswith(TWO_HEADS)]  # noqa: SIM118 (not a dict)
-            if any("classifier" in name or "qa_outputs" in name for name in names):
-                return True
-    return False
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
+        hint = "was the download cut off, or is it what Git LFS leaves in a file's place?"
+        raise ModelError(f"{path}: cannot be read ({error})", hint=hint) from None
 
 
 def check_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgekit.errors import StageError
 from edgekit.model_config import ModelConfig
 from edgekit.nn.families import family_of
-from edgekit.tokenizer_files import open_tokenizer, tokenizer_json
+from edgekit.tokenizer_files import open_tokenizer, stored_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,10 +48,9 @@ Spec = dict[str, Any]  # the JSON of tokenizer.json, as the tokenizers library n
 
 
 def load_spec(folder: Path) -> Spec:
-    """`tokenizer.json` of the folder. Raises StageError for a model type that cannot be pruned."""
-    from tokenizers import Tokenizer
-
-    spec: Spec = json.loads(Tokenizer.from_buffer(tokenizer_json(folder)).to_str())
+    """`tokenizer.json` of the folder. Raises StageError for a model type that cannot be pruned, and ModelError as
+    `stored_tokenizer` does."""
+    spec: Spec = json.loads(stored_tokenizer(folder).to_str())
     kind = spec["model"]["type"]
     if kind not in ("WordPiece", "BPE", "Unigram"):
         raise StageError(

@@ -73,7 +73,7 @@ class Stage:
 PREFIXES: dict[TaskKind, str] = {"language-modeling": "lm-", "text-to-text": "seq2seq-"}  # of stages' names
 MANY = 16
 HF_LIBRARIES = ("torch", "transformers", "tokenizers")
-ONNX_LIBRARIES = (*HF_LIBRARIES, "onnx", "onnxscript", "onnxruntime")
+ONNX_LIBRARIES = (*HF_LIBRARIES, "onnx", "onnx-ir", "onnxscript", "onnxruntime")
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -128,7 +128,7 @@ STAGES: dict[str, Stage] = {
             "Replace matrices by products of two thin ones.",
             accepts=("hf",),
             gives="hf",
-            reads=("train",),
+            reads=("train", "unlabeled"),
         ),
         Stage(
             "export",
@@ -144,7 +144,7 @@ STAGES: dict[str, Stage] = {
             accepts=("onnx", "gguf", "openvino"),
             gives="source",
             reads=("train", "validation", "unlabeled"),
-            libraries=("onnx", "onnxruntime", "tokenizers", "llama-cpp-python", "openvino", "nncf"),
+            libraries=("onnx", "onnx-ir", "onnxruntime", "tokenizers", "llama-cpp-python", "openvino", "nncf"),
         ),
         Stage(
             "lm-finetune",

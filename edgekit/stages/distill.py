@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Distill", "distill"]
 
-VERSION = 7
+VERSION = 8
 STUDENT_RATE = 4e-4  # at 384 wide; one that lost little learns better at 1e-4
 
 
@@ -99,7 +99,8 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
     mean of their answers; hidden states and relations are the first one's.
 
     Student and teachers each use their own tokenizer. The best epoch on the `validation` data is kept; where none is
-    better than the student was before, it goes on as it came, and the step is dropped. The teachers' answers stay
+    better than the student was before, it goes on as it came, and the step is dropped (unless only its insides were
+    taught). The teachers' answers stay
     beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
     Raises StageError where there is no teacher, teachers know other labels than the first, their answers have no mean,
     or the loss is not finite; DataError for data that do not fit.
@@ -148,7 +149,8 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
         with rounded(student, config):
             before = Epoch(epoch=0, loss=0.0, figures=exam())
             trained = train(job, settings, scratch=context.scratch, progress=context.progress, device=context.device)
-        dropped = before.score(picked_by) >= trained.best.score(picked_by)
+        answers = config.alpha_soft or config.alpha_hard  # else the states alone were taught, and the answers may wait
+        dropped = bool(answers) and before.score(picked_by) >= trained.best.score(picked_by)
         if dropped:
             student.load_state_dict(start, strict=False)
     facts = _facts(source, config, context, task, lesson, insides, trained, student)

@@ -7,10 +7,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekit.artifact import Artifact, Facts, Skipped
-from edgekit.errors import StageError, UsageError
+from edgekit.errors import StageError
 from edgekit.stages.base import Config, Context, Outcome, kind_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Factorize", "factorize"]
 
-VERSION = 2
+VERSION = 3
 Part = Literal["attention", "ffn", "embedding"]
 
 
@@ -67,6 +67,22 @@ class Factorize(Config):
     def files(self) -> tuple[Path, ...]:
         return (Path(self.costs),) if self.costs else ()
 
+    @property
+    def compared(self) -> bool:
+        """Whether a comparison with pruning was asked for."""
+        return self.versus == "pruning" or bool(self.costs)
+
+    @model_validator(mode="after")
+    def _of_layers_alone(self) -> Factorize:
+        if self.costs and self.versus == "none":
+            raise ValueError("costs are for the comparison with pruning, which versus=none turns off")
+        if "embedding" in self.modules and self.method == "curvature":
+            raise ValueError("curvature is for attention and ffn: factorize the embedding in a step of its own")
+        if "embedding" in self.modules and self.compared:
+            what = "low rank of the embedding cannot be compared with pruning, which leaves it as it is"
+            raise ValueError(f"{what}: factorize it in a step of its own, or leave out versus and costs")
+        return self
+
 
 def factorize(source: Artifact, config: Factorize, out: Path, context: Context) -> Outcome:
     """Write a low-rank version of `source` to `out`, or `source` as it is where pruning would be better.
@@ -80,8 +96,6 @@ def factorize(source: Artifact, config: Factorize, out: Path, context: Context) 
     from edgekit.nn.surgery import settle
     from edgekit.stages.calibration import UNEXERCISED, draw
 
-    if config.method == "curvature" and "embedding" in config.modules:
-        raise StageError("curvature is for attention and ffn", hint="factorize the embedding in a step of its own")
     model = load_classifier(source.path, kind=kind_of(source, context), device=context.device)
     duel, note = _duel(source, model, config, context)
     context = duel.context if duel else context
@@ -116,13 +130,10 @@ def _duel(source: Artifact, model: PreTrainedModel, config: Factorize, context: 
     """The comparison with pruning that is to be made; else why there is none, where one may be missed."""
     from edgekit.stages.versus import obstacle, prepare
 
-    wanted = config.versus == "pruning" or bool(config.costs)
-    if config.versus == "none" or not (wanted or {*config.modules} & {"attention", "ffn"}):
-        if config.costs:
-            raise UsageError("costs are for the comparison with pruning, which is off", hint="leave out versus=none")
+    if config.versus == "none" or not {*config.modules} & {"attention", "ffn"}:
         return None, ""
     reason = obstacle(source, model, config.modules, context)
-    if reason and wanted:
+    if reason and config.compared:
         raise StageError(f"low rank cannot be compared with pruning: {reason}", hint="leave out versus and costs")
     if reason:
         return None, f"not compared with pruning: {reason}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Finetune", "finetune"]
 
-VERSION = 2
+VERSION = 3
 TEACHER_RATE = 2e-4  # at 384 wide
 
 

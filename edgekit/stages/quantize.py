@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "VERSION", "Quantize", "calibration_feeds", "quantize"]
 
-VERSION = 10
+VERSION = 11
 OnnxMethod = Literal["int8-dynamic", "int8-static", "int8-weight-only", "int4-weight-only"]
 GgufMethod = Literal["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q6_k", "q4_k_m"]
 OpenvinoMethod = Literal["int8-nncf"]

@@ -7,6 +7,7 @@ solved, layer by layer, to follow the intact model.
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgekit.artifact import Artifact, Facts, Skipped
-from edgekit.errors import StageError
+from edgekit.artifact import Artifact, Facts, Skipped, Task
+from edgekit.errors import Problem, StageError
 from edgekit.formats.cost_table import CostTable, load_costs
 from edgekit.stages.base import Config, Context, Outcome, kind_of
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from edgekit.nn.structure import Cost, Structure, Widths
     from edgekit.progress import Progress
 
-__all__ = ["COSTS", "VERSION", "Cut", "Trim", "cut_within", "given_costs", "trim", "within"]
+__all__ = ["COSTS", "VERSION", "Cut", "Trim", "cut_within", "given_costs", "length_problem", "trim", "within"]
 
 VERSION = 1
 COSTS = "costs.json"  # the table, in the result's folder
@@ -136,12 +137,28 @@ def cut_within(
 
 
 def within(share: float, widths: Widths, table: CostTable | None) -> tuple[Cost, float]:
-    """What blocks cost, and a budget of that share in the same unit: milliseconds, or weights of the encoder."""
+    """What blocks cost, and a budget of that share in the same unit: milliseconds, or weights of the encoder.
+
+    Raises StageError where the model takes longer with every block at its smallest.
+    """
     if table is not None:
-        return table.cost, share * table.whole_ms - table.smallest_ms
+        wanted, least = share * table.whole_ms, table.smallest_ms
+        if wanted < least:
+            what = f"{share:.0%} of {table.whole_ms:.3g} ms cannot be met: the embeddings, the head and the smallest "
+            hint = f"--share {math.ceil(100 * least / table.whole_ms) / 100:.2f} or more"
+            raise StageError(f"{what}blocks already take {least:.3g} ms", hint=hint)
+        return table.cost, wanted - least
     per: dict[Width, int] = {"heads": 4 * widths.hidden * widths.head_size, "ffn": 2 * widths.hidden}
     whole = widths.layers * (per["heads"] * widths.heads + per["ffn"] * widths.ffn)
     return (lambda width, layer, size: float(per[width] * size)), share * whole
+
+
+def length_problem(config: Trim, task: Task) -> Problem | None:
+    """Why no text is as long as those that are to be timed; None where some are."""
+    if config.length <= task.max_length:
+        return None
+    what = f"is {config.length}, and the model's texts have at most {task.max_length} tokens"
+    return Problem("length", what, "a smaller length, or 0 for the lengths of the calibration texts")
 
 
 def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Trim, context: Context) -> CostTable:
@@ -156,9 +173,8 @@ def _costs(source: Artifact, model: PreTrainedModel, widths: Widths, config: Tri
         table.check(widths, config.precision, threads, config.batch)
         return table
     task = require_task(source)
-    if config.length > task.max_length:
-        what = f"length is {config.length}, and the model's texts have at most {task.max_length} tokens"
-        raise StageError(what, hint="a smaller length, or 0 for the lengths of the calibration texts")
+    if problem := length_problem(config, task):
+        raise StageError(f"{problem.where} {problem.what}", hint=problem.hint)
     context.progress.say("measuring what heads and neurons cost; keep the machine otherwise idle")
     probes = Probes.of(
         model,

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.data.tags import TAGS
-from edgekit.errors import DataError
+from edgekit.errors import DataError, Problem
 
-__all__ = ["OUTSIDE", "Entity", "entities", "entity_counts", "entity_f1", "entity_metrics", "label_order"]
+__all__ = ["OUTSIDE", "Entity", "entities", "entity_counts", "entity_f1", "entity_metrics", "label_order", "no_outside"]
 
 Entity = tuple[str, int, int]  # type, first word, last word
 OUTSIDE = "O"
@@ -34,6 +34,15 @@ def label_order(names: Set[str], where: str) -> tuple[str, ...]:
     if not types:
         raise DataError(f"{where}: no word is labelled as part of an entity")
     return (OUTSIDE, *(f"{tag}-{name}" for name in types for tag in "BI"))
+
+
+def no_outside(labels: Sequence[str]) -> Problem | None:
+    """Why these labels of a model cannot mark words, where there are some without O; None where they can."""
+    if not labels or OUTSIDE in labels:
+        return None
+    what = f"the labels of its head are no tagger's: {', '.join(labels[:5])}, without O for the words between"
+    hint = "name them (O, B-TYPE, I-TYPE) in id2label and label2id of its config.json, or fine-tune it"
+    return Problem("model", what, hint)
 
 
 def entities(labels: Sequence[str]) -> list[Entity]:

@@ -135,7 +135,7 @@ def known_labels(table: Table, task: Task, names: Set[str]) -> dict[str, int]:
     """Label name to number, numbers as names included (`by_number`). Raises DataError naming those of `names` that the
     task does not have."""
     index = {"": UNLABELED} | {name: number for number, name in enumerate(task.labels)}
-    index |= {name: index[known] for name, known in by_number(names, task.labels).items()}
+    index |= {name: index[known] for name, known in by_number(names, task).items()}
     unknown = names - index.keys()
     if unknown:
         raise DataError(
@@ -146,18 +146,20 @@ def known_labels(table: Table, task: Task, names: Set[str]) -> dict[str, int]:
     return index
 
 
-def by_number(names: Set[str], labels: Sequence[str]) -> dict[str, str]:
-    """The label LABEL_n for each name n, where `labels` are what Transformers calls those of a head that was given no
-    names, and all of `names` are numbers of such; else {}."""
-    of_head = {str(number): f"LABEL_{number}" for number in range(len(labels))}
-    if set(of_head.values()) != set(labels) or not names <= of_head.keys():
+def by_number(names: Set[str], task: Task) -> dict[str, str]:
+    """The label LABEL_n for each name n, where the task's labels are what Transformers calls those of a head that was
+    given no names, and all of `names` are numbers of such; else {}, and for words, whose labels are BIO."""
+    of_head = {str(number): f"LABEL_{number}" for number in range(len(task.labels))}
+    if task.kind == "token-classification" or set(of_head.values()) != set(task.labels):
+        return {}
+    if not names <= of_head.keys():
         return {}
     return {name: of_head[name] for name in names}
 
 
-def number_notes(tables: Iterable[Table], labels: Sequence[str]) -> tuple[str, ...]:
+def number_notes(tables: Iterable[Table], task: Task) -> tuple[str, ...]:
     """That the tables' labels are read so, in words; () where they are not."""
-    found = {name: label for table in tables for name, label in by_number(table.classes, labels).items()}
+    found = {name: label for table in tables for name, label in by_number(table.classes, task).items()}
     if not found:
         return ()
     names = sorted(found, key=int)

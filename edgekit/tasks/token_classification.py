@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from edgekit.artifact import Task
 from edgekit.data.table import Table
 from edgekit.data.tags import bio_name
-from edgekit.errors import DataError, Problem
+from edgekit.errors import DataError, ModelError, Problem
 from edgekit.tasks.base import Encoded, EncoderTask, Judged, encoded_of, tokenize
-from edgekit.tasks.entities import OUTSIDE, entity_counts, entity_f1, entity_metrics, label_order
+from edgekit.tasks.entities import OUTSIDE, entity_counts, entity_f1, entity_metrics, label_order, no_outside
 from edgekit.tasks.losses import UNLABELED, cross_entropy, hard_loss, soft_loss
 from edgekit.tasks.text_classification import known_labels
 
@@ -146,8 +146,10 @@ class Sentences:
 def make_sentences(folder: Path, table: Table, task: Task) -> Sentences:
     """Tokenize with the artifact's own `tokenizer.json`, truncated at `task.max_length`.
 
-    Raises DataError for rows whose words and labels are not the same number.
+    Raises DataError for rows whose words and labels are not the same number, and ModelError for labels without O.
     """
+    if problem := no_outside(task.labels):
+        raise ModelError(problem.what, hint=problem.hint)
     if table.labels is not None:
         word_labels(table)
     encodings = tokenize(folder, table, task)

@@ -14,7 +14,7 @@ from edgekit.stages import STAGES
 PACKAGE = Path(edgekit.__file__).parent
 PINS = Path(__file__).parent / "pins.json"
 BEHIND = ("edgekit.nn", "edgekit.formats", "edgekit.tasks", "edgekit.stages")  # what can change a stage's result
-BEHIND += ("edgekit.tokenizer_files",)
+BEHIND += ("edgekit.tokenizer_files", "edgekit.data.augment", "edgekit.data.tags")
 
 
 @cache

@@ -135,6 +135,39 @@ def test_a_head_that_is_no_classifiers_is_refused(tmp_path: Path, count: int, ke
         run_stage("export", Export(), str(folder), tmp_path / "out")
 
 
+def test_a_tagger_whose_labels_have_no_names_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "bert", "bert")
+    edited(folder, architectures=["BertForTokenClassification"])
+    data = tmp_path / "test.jsonl"
+    data.write_text('{"tokens": ["my", "card"], "labels": [0, 1]}\n' * 9, encoding="utf-8")
+    given = {"model": str(folder), "test": str(data), "task": "token-classification", "max_length": "32"}
+    with pytest.raises(PlanError, match="are no tagger's: LABEL_0, LABEL_1, LABEL_2, without O"):
+        plan("quantize-only", given, store=tmp_path / "store")
+
+
+PRUNED = """
+schema: 1
+name: pruned
+description: nothing learns
+model: MODEL
+task: {max_length: 32}
+data: {train: TRAIN, test: TRAIN}
+steps:
+  - {id: prune, stage: prune, source: model, config: {ffn: 0.5, round_to: 8}}
+  - {id: onnx, stage: export, source: prune}
+baseline: onnx
+exports: [onnx]
+"""
+
+
+def test_nothing_is_held_out_for_steps_that_do_not_learn(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "bert", "bert")
+    train, recipe = write_labels(tmp_path / "train.csv", ["LABEL_0", "LABEL_1"]), tmp_path / "own.yaml"
+    recipe.write_text(PRUNED.replace("MODEL", str(folder)).replace("TRAIN", train))
+    made = plan(str(recipe), {}, store=tmp_path / "store")
+    assert len(made.splits.tables["train"]) == 2
+
+
 def test_a_teacher_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     folder = edited(write_tiny(tmp_path / "bert", "bert"), **MANY)
     train = write_labels(tmp_path / "train.csv", ["LABEL_0", "LABEL_1", "LABEL_2"] * 10)

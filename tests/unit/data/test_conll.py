@@ -39,6 +39,7 @@ def test_words_of_odd_spaces_are_read_as_they_are(words: list[str]) -> None:
         ("a.txt2", CONLL, ("# EU",), ("O B-ORG",)),
         ("a.conll", "\u3000 O\r\n10\u00a0km  B-x \r\n", ("\u3000 10\u00a0km",), ("O B-x",)),
         ("a.conll", "one\u2028two\u0085three O\n", ("one\u2028two\u0085three",), ("O",)),
+        ("a.conll", "EU B-x\r\rrejects O\rit O\r", ("EU", "rejects it"), ("B-x", "O O")),
         ("a.conll", "in\u00a0O\nRome\u00a0B-x\u00a0\n", ("in Rome",), ("O B-x",)),  # parted by nothing else
         ("a.jsonl", '{"tokens": ["New York", "!"], "labels": ["B-x", "O"]}', ("New\u00a0York !",), ("B-x O",)),
     ],
@@ -63,6 +64,8 @@ def test_a_line_that_lacks_its_label_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a CoNLL file") as caught:
         load_table(write(tmp_path / "a.conll", "Paris\tB-location\nis\t\n"), WORDS)
     assert caught.value.problems[0].where == "line 2"
+    with pytest.raises(DataError, match="not a CoNLL file"):  # no comment where spaces part
+        load_table(write(tmp_path / "c.conll", "Paris B-location\n#tag\n"), WORDS)
     with pytest.raises(DataError, match="no sentences"):
         load_table(write(tmp_path / "b.conll", "\n\n"), WORDS)
 

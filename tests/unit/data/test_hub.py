@@ -44,6 +44,15 @@ def test_a_missing_label_is_told_by_its_row(monkeypatch: pytest.MonkeyPatch) -> 
         load_table("hub:owner/name", Columns(label="label"))
 
 
+def test_a_data_set_that_is_a_script_is_an_error_without_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, config: str | None, split: str) -> None:
+        raise RuntimeError("Dataset scripts are no longer supported, but found foo.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError, match="Dataset scripts are no longer supported"):
+        load_table("hub:owner/name", Columns(label="label"))
+
+
 def test_numbers_without_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {"tokens": [["New", "York"]], "ner_tags": [[1, 2]]}
     serve(

@@ -30,3 +30,13 @@ def test_rows_are_counted_by_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 broken row") as caught:
         read(tmp_path / "a.jsonl", f'{{"text": "{ODD}"}}\r\n\r\n{{"text": \r\n')
     assert caught.value.problems[0].where == "row 3"
+
+
+def test_a_number_of_more_digits_than_can_be_read_is_a_broken_row(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "score": 1}\n{"text": "b", "score": ' + "9" * 5000 + "}\n")
+    with pytest.raises(DataError) as caught:
+        load_table(str(tmp_path / "a.jsonl"), Columns())
+    assert "row 2: not JSON: Exceeds the limit" in str(caught.value)
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "second": "b", "score": ' + "9" * 400 + "}\n")
+    with pytest.raises(DataError, match="broken row"):
+        load_table(str(tmp_path / "b.jsonl"), Columns(pair="second", label="score", label_kind="score"))

@@ -113,6 +113,9 @@ def test_cmrc_as_it_was_published_is_read_too(tmp_path: Path) -> None:
     table = load_table(str(tmp_path / "a.json"), COLUMNS)
     assert (table.texts, table.pairs) == (("何时？",), ("五月和六月，六月",))
     assert table.labels == ('[["六月", 3], ["六月", 3], ["七月", -1]]',)
+    (tmp_path / "b.json").write_text(json.dumps([{**content[0], "qas": [{**asked[0], "answers": "六月"}]}]), "utf-8")
+    with pytest.raises(DataError, match="answers is no list"):
+        load_table(str(tmp_path / "b.json"), COLUMNS)
 
 
 def test_whole_contexts_are_held_out(tmp_path: Path) -> None:

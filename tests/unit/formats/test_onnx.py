@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from edgekit.formats.onnx_encoder import operators, write_onnx
 from edgekit.formats.onnx_graph import load_model
 from edgekit.formats.onnx_quantize import OPERATORS, Method, matrix_products, quantize_onnx
 from edgekit.nn.load import load_classifier
+from tests.conftest import write_tiny
 
 TASK = Task(labels=("a", "b", "c"), max_length=32)
 Feed = dict[str, NDArray[np.int64]]
@@ -49,11 +50,12 @@ def torch_logits(folder: Path, inputs: Feed) -> NDArray[np.float32]:
     return np.asarray(logits.numpy())
 
 
-@pytest.fixture
-def bert(tiny: Callable[..., Path], tmp_path: Path) -> Iterator[tuple[Path, Path]]:
-    folder = tiny("bert")
-    write_onnx(load_classifier(folder), TASK, tmp_path / "model.onnx")
-    yield folder, tmp_path / "model.onnx"
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder, and its file; exporting takes seconds."""
+    folder = write_tiny(tmp_path_factory.mktemp("bert"), "bert")
+    write_onnx(load_classifier(folder), TASK, folder / "model.onnx")
+    return folder, folder / "model.onnx"
 
 
 def test_every_family_agrees_with_torch_at_other_shapes(any_family: Path, tmp_path: Path) -> None:
@@ -161,6 +163,19 @@ def test_excluded_layers_stay_as_they_are(bert: tuple[Path, Path], tmp_path: Pat
     assert not set(touched) & set(embedding_tables(model))
     with pytest.raises(StageError, match="nothing left to quantize"):
         quantize_onnx(file, tmp_path / "q.onnx", "int8-dynamic", exclude=names, embedding_bits=0)
+
+
+def test_a_product_that_stays_in_float_reads_floats(bert: tuple[Path, Path], tmp_path: Path) -> None:
+    """Also where it shares its input with products that do not, as queries do with keys and values."""
+    _, file = bert
+    names = [product.node for product in matrix_products(load_model(file))]
+    (query,) = (name for name in names if "layer.0" in name and "query" in name)
+    quantize_onnx(file, tmp_path / "q.onnx", "int8-static", exclude=[query], feeds=[feed(2, 9)])
+    nodes = {node.name: node for node in load_model(tmp_path / "q.onnx").graph}
+    readers = {name: node.inputs[0].producer().op_type for name, node in nodes.items() if name in names}
+    assert readers[query] != "DequantizeLinear"
+    beside = {op for name, op in readers.items() if "layer.0" in name and ("key" in name or "value" in name)}
+    assert beside == {"DequantizeLinear"}
 
 
 def test_int8_rows_are_off_by_at_most_half_a_step(bert: tuple[Path, Path], tmp_path: Path) -> None:

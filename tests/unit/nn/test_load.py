@@ -78,6 +78,13 @@ def test_damaged_edits_are_named(tiny: Tiny) -> None:
         read_edits(folder)
 
 
+def test_weights_that_are_none_are_named(tiny: Tiny) -> None:
+    folder = tiny("bert")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ModelError, match=r"model\.safetensors: cannot be read"):
+        is_trained(folder)
+
+
 def test_a_pickle_is_refused(tiny: Tiny) -> None:
     folder = tiny("bert")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

@@ -38,6 +38,15 @@ def test_every_layer_of_every_architecture_is_exercised_by_texts(name: str, tmp_
     assert unexercised(load_classifier(thin), examples) == []
 
 
+def test_numbers_are_labels_of_a_head_without_names(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "bert", "bert")
+    table = Table(TABLE.texts[:3], None, ("2", "0", "1"))
+    given = {"model_labels": LABELS, "count": 3, "batch_size": 2, "seed": 0}
+    assert calibrate(folder, table, TASK, **given).labelled  # type: ignore[arg-type]
+    other = Table(TABLE.texts[:3], None, ("2", "0", "7"))
+    assert not calibrate(folder, other, TASK, **given).labelled  # type: ignore[arg-type]
+
+
 def test_layers_that_data_never_exercise_are_told_and_left_alone(tmp_path: Path) -> None:
     source = Artifact.outside(write_closed(tmp_path / "dead"), TASK)
     outs = {name: tmp_path / name for name in ("prune", "trim", "factorize")}

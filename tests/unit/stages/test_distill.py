@@ -115,6 +115,10 @@ def test_a_training_that_only_harms_is_dropped(tmp_path: Path, teacher: Artifact
     assert outcome.facts.dropped and not outcome.facts.changed
     assert outcome.facts.summary.startswith("dropped: validation divergence was 0.")
     assert outcome.metrics["validation_accuracy"] == 1.0
+    inside = run(
+        tmp_path / "near", tmp_path / "inside", context(teacher), epochs=1, learning_rate=1.0, alpha_soft=0, hidden=1
+    )
+    assert inside.facts.changed  # its answers were not taught: they do not judge it
     helped = run(tmp_path / "near", tmp_path / "helped", context(teacher))
     assert helped.facts.changed and not helped.facts.dropped
 

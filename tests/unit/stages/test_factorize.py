@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from edgekit.artifact import Artifact, Task
@@ -86,6 +87,19 @@ def test_layers_that_share_their_weights(tmp_path: Path) -> None:
         assert "share their weights" in next_shape(shape, "factorize", refused, TASK, folder, {})[1][0].what
     [problem] = next_shape(shape, "trim", Trim(), TASK, folder, {})[1]
     assert problem.hint == "use prune, which cuts all of them alike"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "curvature"}, "curvature is for attention and ffn"),
+        ({"versus": "pruning"}, "the embedding cannot be compared with pruning"),
+        ({"modules": ("ffn",), "costs": "costs.json", "versus": "none"}, "which versus=none turns off"),
+    ],
+)
+def test_options_that_rule_each_other_out(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Factorize.model_validate(options)
 
 
 def test_energy_sets_ranks_layer_by_layer(tiny: Tiny, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edgekit.nn.load import load_classifier, read_edits
 from edgekit.nn.structure import Structure, widths_of
 from edgekit.nn.surgery import ffn_width, head_count
 from edgekit.plan import step_key
+from edgekit.shapes import next_shape, shape_of
 from edgekit.stages.base import Context, Outcome
 from edgekit.stages.trim import COSTS, Trim, trim
 from edgekit.transports import LOCAL
@@ -87,6 +88,23 @@ def test_a_table_that_changed_is_another_step(tiny: Tiny, tmp_path: Path) -> Non
 def test_a_budget_that_cannot_be_met_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="the smallest sizes still take"):
         trimmed(tiny("bert"), tmp_path / "out", budget="size", share=0.1)
+
+
+def test_a_latency_below_that_of_the_smallest_blocks_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    costs = str(table(tiny("bert"), tmp_path / "costs.json", smallest_ms=8.35))
+    with pytest.raises(StageError, match=r"60% of 12 ms cannot be met: .* already take 8\.35 ms") as caught:
+        trimmed(tiny("bert"), tmp_path / "out", share=0.6, costs=costs, inference_threads=1)
+    assert caught.value.hint == "--share 0.70 or more"
+
+
+def test_a_length_that_no_text_has_is_refused_at_plan_time(tiny: Tiny, tmp_path: Path) -> None:
+    folder, task = tiny("bert"), Task(labels=LABELS, max_length=16)
+    shape = shape_of(Artifact.outside(folder, task), task)
+    (problem,) = next_shape(shape, "trim", Trim(length=32), task, folder, {})[1]
+    assert problem.what == "is 32, and the model's texts have at most 16 tokens"
+    assert next_shape(shape, "trim", Trim(length=32, budget="size"), task, folder, {})[1] == []
+    with pytest.raises(StageError, match="length is 32"):
+        trimmed(folder, tmp_path / "out", length=32)
 
 
 def test_a_model_without_a_head_is_refused(tiny: Tiny, tmp_path: Path) -> None:
