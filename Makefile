@@ -23,9 +23,9 @@ demo: .venv/ready
 	  --out build/demo --store build/store
 
 test: .venv/ready-dev
-	echo "== tests, a file at a time on each core"
+	echo "== tests, a file at a time on each core, the longest first"
 	# one thread each: with more, threads of one wait for cores that the other has; each takes up to 2 GB
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile tests/unit tests/contract tests/recipes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile tests/recipes tests/unit tests/contract
 	echo "== tests of devices, which take turns"
 	$(BIN)/python -m pytest tests/device
 
