@@ -308,9 +308,12 @@ def _label_problems(recipe: Resolved, task: Task, splits: Splits) -> list[Proble
 
 
 def _label_notes(task: Task, splits: Splits) -> tuple[str, ...]:
-    """That numbers are taken for the labels of a head that has no names for them."""
+    """That numbers are taken for the labels of a head that has no names for them, and that one label proves nothing."""
     tables = [splits.tables[name] for name in JUDGED if name in splits.tables]
-    return number_notes(tables, task)
+    test = splits.tables["test"]
+    alone = f"the test data have one label only, {listed(test.classes)}: whatever always answers it scores 100%"
+    single = (f"{alone}, and a gate passes nothing",) if len(test.classes) == 1 and classifies(task.kind) else ()
+    return (*number_notes(tables, task), *single)
 
 
 def _misfits(recipe: Resolved, model: Artifact) -> list[Problem]:

@@ -62,8 +62,11 @@ class Live:
             now = time.monotonic()
             if now - last > LINE_EVERY:
                 last = now
-                left = f", about {(now - begun) / done * (total - done):.0f} s left" if total else ""
-                self.say(f"{label}: {done}{f' of {total}' if total else ''}{left}")
+                if total and done <= total:
+                    left = (now - begun) / done * (total - done)
+                    self.say(f"{label}: {done} of {total}, about {left:.0f} s left")
+                else:  # no end is known, or it is past: rounds go on until a rule is decided
+                    self.say(f"{label}: {done}")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:

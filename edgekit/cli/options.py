@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from edgekit.errors import Problem
 from edgekit.recipe import Param
 
-__all__ = ["common", "config_of", "config_options", "json_option", "param_options", "store_option", "target_option"]
+__all__ = [
+    "common",
+    "config_of",
+    "config_options",
+    "json_option",
+    "options_problems",
+    "param_options",
+    "store_option",
+    "target_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 PLAIN: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
@@ -50,6 +60,13 @@ def config_options(config: type[BaseModel]) -> list[click.Option]:
 def config_of(config: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
     """The values that the user gave (others keep the model's defaults)."""
     return {name: values[name] for name in config.model_fields if values.get(name) not in (None, ())}
+
+
+def options_problems(error: ValidationError) -> Iterator[Problem]:
+    """What is wrong with a config's values, by their options."""
+    for found in error.errors():
+        name = "-".join(map(str, found["loc"])).replace("_", "-")
+        yield Problem(f"--{name}" if name else "options", found["msg"])
 
 
 def param_options(params: dict[str, Param]) -> list[click.Option]:

@@ -10,8 +10,8 @@ import click
 from pydantic import ValidationError
 
 from edgekit.artifact import ENCODER_KINDS
-from edgekit.cli.options import common, config_of, config_options
-from edgekit.errors import Problem, UsageError
+from edgekit.cli.options import common, config_of, config_options, options_problems
+from edgekit.errors import UsageError
 from edgekit.stages import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -143,9 +143,7 @@ def _call(stage: Stage, values: dict[str, Any]) -> None:
     try:
         config = stage.config().model_validate(config_of(stage.config(), values))
     except ValidationError as error:
-        problems = tuple(
-            Problem(f"--{'-'.join(map(str, e['loc'])).replace('_', '-')}", e["msg"]) for e in error.errors()
-        )
+        problems = tuple(options_problems(error))
         raise UsageError(f"{stage.name}: options that cannot work", problems=problems) from None
     tables, task = _data(stage, values)
     done = run_stage(

@@ -110,7 +110,9 @@ def suggest_column(name: str, header: Sequence[str]) -> str:
     found = f"columns are: {', '.join(header)}"
     if len(header) == 1 and ";" in header[0]:
         return f"{found}; fields are parted by commas, not by semicolons (or tabs, in .tsv)"
-    return f"did you mean {near[0]!r}? {found}" if near else f"{found}; name another (--text-column, --label-column)"
+    if near:
+        return f"did you mean {near[0]!r}? {found}"
+    return f"{found}; name another, or number them all from 1 where the file has no header"
 
 
 def _shipped(source: str) -> Path:

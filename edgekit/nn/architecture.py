@@ -127,7 +127,11 @@ def sound(folder: Path) -> Iterator[None]:
 
 def _unknown(folder: Path) -> ModelError:
     """The error for an architecture that is not in `FAMILIES`, after a look at what it is built of."""
-    kind = str(read_config(folder)["model_type"])
+    config = read_config(folder)
+    kind = str(config["model_type"])
+    if any(name in str(config.get("architectures")) for name in ("ForCausalLM", "LMHeadModel")):
+        hint = "for language models: edgekit run llm-quantize --model FOLDER --help, and the other llm- recipes"
+        return ModelError(f"architecture {kind!r} is a language model's, not an encoder's", hint=hint)
     if not _in_transformers(kind):
         return _foreign(folder, kind)
     model = _skeleton(folder)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Export", "export"]
 
-VERSION = 8
+VERSION = 9
 ONNX_TOLERANCE = 1e-4  # max |difference| of logits against torch float32
 # llama.cpp computes GELU by its tanh approximation, from a half-precision table, in f32 files too: the error grows with
 # the activations, and so with the logits. Rounding the weights to f16 alone costs a trained classifier as much.
 HALF_TOLERANCE = 5e-3
-HALF_RELATIVE = 1e-3  # of the largest |logit|; the larger of the two counts
+HALF_RELATIVE = 5e-3  # of the largest |logit|; the larger of the two counts. Measured: 0.3e-3 to 1.8e-3 of it
 EMBEDDING_TOLERANCE = 1e-3  # the same errors in a vector of length 1: 3e-4 of all-MiniLM's, in f32 and f16 files alike
 
 
@@ -49,7 +49,7 @@ class Export(Config):
         default=0.0,
         ge=0,
         description="Largest difference of logits from torch; 0 takes 1e-4 for ONNX and OpenVINO in f32, 1e-3 for an "
-        "embedder's GGUF, else 5e-3 or a thousandth of the largest logit.",
+        "embedder's GGUF, else 5e-3 or 0.5% of the largest logit.",
     )
     check_rows: int = Field(default=64, ge=1, description="Rows of the data that the comparison with torch runs on.")
 
@@ -79,7 +79,8 @@ def export(source: Artifact, config: Export, out: Path, context: Context) -> Out
         raise ParityError(
             f"the exported file disagrees with torch: max |difference| of logits {difference:.2e} > {limit:.0e} "
             f"on {rows} rows ({agreement:.1%} answered alike)",
-            hint="nothing was kept; --tolerance changes the limit",
+            hint="nothing was kept of this step; a larger tolerance lets it pass (--tolerance 0.02; of a recipe's step "
+            "--set STEP.tolerance=0.02)",
         )
     facts = Facts(
         summary=f"{config.format} {config.precision}, within {difference:.1e} of torch on {rows} rows",

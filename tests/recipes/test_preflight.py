@@ -118,6 +118,19 @@ def edited(folder: Path, **keys: object) -> Path:
     return folder
 
 
+def test_test_data_of_one_label_are_told(tmp_path: Path) -> None:
+    made = plan_of("quantize-only", write_tiny(tmp_path / "bert", "bert"), ["LABEL_1"] * 5)
+    assert any("the test data have one label only, 'LABEL_1'" in note for note in made.notes)
+
+
+def test_weights_that_were_cut_off_are_told(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path / "bert", "bert")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"model\.safetensors: cannot be read"):
+        plan_of("quantize-only", folder, ["LABEL_0", "LABEL_1"])
+
+
 MANY = {"problem_type": "multi_label_classification"}
 SCORE = {"problem_type": "regression"}
 

@@ -505,6 +505,7 @@ def test_an_unsteady_machine_is_warned_of() -> None:
     rules = parse_rules(["latency.p50 <= 1.02x baseline on int8"])
     assert judge(TWO, rules).warnings == ()
     assert "not steady" in judge(report(deployable("int8"), control=(1.2, 1.1, 1.3)), rules).warnings[0]
+    assert "0.760 to 2.800" in judge(report(deployable("int8"), control=(1.27, 0.76, 2.8)), rules).warnings[0]
     assert judge(report(deployable("a"), control=(1.2, 1.1, 1.3)), parse_rules(["size <= 1GB"])).warnings == ()
 
 

@@ -9,14 +9,17 @@ are the bytes of a picture's file.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pixels
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime tells its makers
+import onnxruntime
 
 HERE = Path(__file__).resolve().parent
 

@@ -10,14 +10,17 @@ Prints label, score and text, tab-separated. As a module: Classifier(folder)(["s
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime tells its makers
+import onnxruntime
 
 HERE = Path(__file__).resolve().parent
 Text = str | tuple[str, str]

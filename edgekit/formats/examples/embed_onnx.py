@@ -11,14 +11,17 @@ float32, each of length 1, so that their products are the similarities.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime tells its makers
+import onnxruntime
 
 HERE = Path(__file__).resolve().parent
 

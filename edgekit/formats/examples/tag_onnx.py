@@ -10,13 +10,16 @@ and its probability for each word, [("in", "O", 0.99), ("London", "B-location", 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime tells its makers
+import onnxruntime
 
 HERE = Path(__file__).resolve().parent
 Word = tuple[str, str, float]  # as it is written, label, probability

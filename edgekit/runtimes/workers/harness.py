@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else importing onnxruntime tells its makers
+
 STEADY = 0.05  # two windows of warm-up whose medians differ by less are steady
 WARMUP_SECONDS = 1.0  # at most
 MARK = (-77001, -77002)  # closing these file numbers marks the start and end of one inference for the counting plugin

@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import pytest
 import report_sample
+import tiny_onnx
 from click.testing import CliRunner
 
+from edgekit.cli.console import Live
 from edgekit.cli.main import COMMANDS, cli
 from edgekit.cli.options import config_options
 from edgekit.cli.run import show
@@ -72,6 +75,24 @@ def test_a_mistake_gets_a_message_and_exit_code(arguments: list[str], message: s
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert result.returncode in (2, 3)
+
+
+@pytest.mark.parametrize("option", ["--rounds", "--batch", "--items"])
+def test_a_workload_that_cannot_be_is_a_mistake_of_the_users(option: str, tmp_path: Path) -> None:
+    folder = tiny_onnx.make(tmp_path / "tiny").path
+    (tmp_path / "a.csv").write_text("text\non\n")
+    done = edgekit("bench", str(folder), "--data", str(tmp_path / "a.csv"), option, "0")
+    assert done.returncode == 2
+    assert option in done.stderr and "unforeseen" not in done.stderr
+
+
+def test_rounds_past_the_end_are_counted_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rounds go on until a rule is decided."""
+    live = Live()
+    with patch("edgekit.cli.console.LINE_EVERY", -1):
+        assert len(list(live.track(range(4), "measuring", 3))) == 4
+    told = capsys.readouterr().err
+    assert "measuring: 3 of 3, about 0 s left" in told and "measuring: 4\n" in told and "of 3, about -" not in told
 
 
 def test_a_folder_of_folders_is_told_what_is_in_it(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_file_that_gives_no_rows_is_told(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(DataError, match="parted by commas, not by semicolons"):
         load_table(str(tmp_path / "a.csv"), Columns())
     (tmp_path / "b.csv").write_text("message,topic\nhi,greeting\n")
-    with pytest.raises(DataError, match=r"columns are: message, topic; name another \(--text-column"):
+    with pytest.raises(DataError, match=r"columns are: message, topic; name another, or number them all from 1"):
         load_table(str(tmp_path / "b.csv"), Columns())
     with pytest.raises(DataError, match="both the text and its label"):
         load_table(str(tmp_path / "b.csv"), Columns(text="topic", label="topic"))
