@@ -204,8 +204,8 @@ def _tensor_names(path: Path) -> list[str]:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ModelError unless the folder holds config.json, safetensors weights that are whole, and a tokenizer or, for
-    a model of pictures, how they become pixels."""
+    """Raises ModelError unless the folder holds config.json, whole safetensors weights, and a tokenizer or, for a model
+    of pictures, how they become pixels."""
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json", hint="give a Transformers model folder")
     if not list(folder.glob("*.safetensors")):
