@@ -104,7 +104,7 @@ def next_shape(
         assert isinstance(config, Factorize)
         if config.method == "curvature" or config.compared:
             problems += _shared_problems(shape, stage)
-        left = {part: shape.ranks.get(part, 1.0) * _budget(config) for part in getattr(config, "modules", ())}
+        left: dict[str, float] = {part: shape.ranks.get(part, 1.0) * _budget(config) for part in config.modules}
         shape = replace(shape, ranks={**shape.ranks, **left})
     elif stage == "export":
         return _exported(shape, config, task, model)

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from edgekit.artifact import ENCODER_KINDS, Artifact
-from edgekit.cli.options import config_of, config_options, json_option, options_problems, target_option
-from edgekit.errors import UsageError
+from edgekit.cli.options import checked, config_options, json_option, target_option
 from edgekit.runtimes.base import Workload
 
 __all__ = ["command"]
@@ -30,7 +28,7 @@ def _bench(**values: Any) -> None:
         kind, values["text_column"], values["pair_column"], values["label_column"], labelled=kind != ENCODER_KINDS[0]
     )
     table = load_table(values["data"], columns, split="test")
-    workload = _workload(values)
+    workload = checked(Workload, values, "bench")
     rules = load_rules(values["rules_file"]) if values["rules_file"] else ()
     rules += parse_rules(values["rules"], "rule") if values["rules"] else ()
     report = bench(
@@ -44,13 +42,6 @@ def _bench(**values: Any) -> None:
         progress=Live(),
     )
     show(report, values["out"], values["as_json"])
-
-
-def _workload(values: dict[str, Any]) -> Workload:
-    try:
-        return Workload.model_validate(config_of(Workload, values))
-    except ValidationError as error:
-        raise UsageError("bench: options that cannot work", problems=tuple(options_problems(error))) from None
 
 
 command = click.Command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -11,20 +11,21 @@ import click
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from edgekit.errors import Problem
+from edgekit.errors import Problem, UsageError
 from edgekit.recipe import Param
 
 __all__ = [
+    "checked",
     "common",
     "config_of",
     "config_options",
     "json_option",
-    "options_problems",
     "param_options",
     "store_option",
     "target_option",
 ]
 
+C = TypeVar("C", bound=BaseModel)
 F = TypeVar("F", bound=Callable[..., Any])
 PLAIN: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
 
@@ -62,11 +63,15 @@ def config_of(config: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]
     return {name: values[name] for name in config.model_fields if values.get(name) not in (None, ())}
 
 
-def options_problems(error: ValidationError) -> Iterator[Problem]:
-    """What is wrong with a config's values, by their options."""
-    for found in error.errors():
-        name = "-".join(map(str, found["loc"])).replace("_", "-")
-        yield Problem(f"--{name}" if name else "options", found["msg"])
+def checked(config: type[C], values: dict[str, Any], command: str) -> C:
+    """The config that the user's options make. Raises UsageError for values that it cannot have, by their options."""
+    try:
+        return config.model_validate(config_of(config, values))
+    except ValidationError as error:
+        names = ["-".join(map(str, found["loc"])).replace("_", "-") for found in error.errors()]
+        told = zip(names, error.errors(), strict=True)
+        problems = tuple(Problem(f"--{name}" if name else "options", found["msg"]) for name, found in told)
+        raise UsageError(f"{command}: options that cannot work", problems=problems) from None
 
 
 def param_options(params: dict[str, Param]) -> list[click.Option]:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
 
 from edgekit.artifact import ENCODER_KINDS
-from edgekit.cli.options import common, config_of, config_options, options_problems
-from edgekit.errors import UsageError
+from edgekit.cli.options import checked, common, config_options
 from edgekit.stages import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -140,11 +138,7 @@ def _call(stage: Stage, values: dict[str, Any]) -> None:
     from edgekit.api import run_stage
     from edgekit.cli.console import Live, print_json
 
-    try:
-        config = stage.config().model_validate(config_of(stage.config(), values))
-    except ValidationError as error:
-        problems = tuple(options_problems(error))
-        raise UsageError(f"{stage.name}: options that cannot work", problems=problems) from None
+    config = checked(stage.config(), values, stage.name)
     tables, task = _data(stage, values)
     done = run_stage(
         stage.name,

@@ -46,7 +46,9 @@ def read_conll(path: Path, text: str) -> tuple[list[str], list[Row]]:
 
 
 def _by_tabs(line: str) -> list[str]:
-    return [field.strip(SPACE) for field in line.split("\t")]
+    """None of a comment."""
+    fields = [field.strip(SPACE) for field in line.split("\t")]
+    return [] if len(fields) == 1 and line.startswith("#") else fields
 
 
 def _by_spaces(line: str) -> list[str]:
@@ -58,7 +60,7 @@ def _sentences(text: str, part: Callable[[str], list[str]]) -> Iterator[list[Lin
     for number, line in enumerate(LINE_END.split(text), 1):
         if line.strip(SPACE) and not line.startswith(DOCUMENT):
             fields = part(line)
-            if len(fields) > 1 or part is not _by_tabs or not line.startswith("#"):
+            if fields:
                 found.append((number, fields))
         elif found:
             yield found

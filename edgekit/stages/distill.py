@@ -100,8 +100,8 @@ def distill(source: Artifact, config: Distill, out: Path, context: Context) -> O
 
     Student and teachers each use their own tokenizer. The best epoch on the `validation` data is kept; where none is
     better than the student was before, it goes on as it came, and the step is dropped (unless only its insides were
-    taught). The teachers' answers stay
-    beside `context.scratch` for the next student. A killed run goes on from its checkpoint.
+    taught). The teachers' answers stay beside `context.scratch` for the next student. A killed run goes on from its
+    checkpoint.
     Raises StageError where there is no teacher, teachers know other labels than the first, their answers have no mean,
     or the loss is not finite; DataError for data that do not fit.
     """

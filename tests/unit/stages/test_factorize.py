@@ -94,6 +94,7 @@ def test_layers_that_share_their_weights(tmp_path: Path) -> None:
     [
         ({"method": "curvature"}, "curvature is for attention and ffn"),
         ({"versus": "pruning"}, "the embedding cannot be compared with pruning"),
+        ({"modules": ("ffn", "embedding"), "versus": "pruning"}, "the embedding cannot be compared with pruning"),
         ({"modules": ("ffn",), "costs": "costs.json", "versus": "none"}, "which versus=none turns off"),
     ],
 )
